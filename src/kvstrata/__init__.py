@@ -1,0 +1,1 @@
+"""kvstrata: hyper-converged LLM serving with a tiered KV cache."""
