@@ -1,0 +1,111 @@
+"""`kvstrata lab`: the command line of the lab."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from kvstrata.lab import lab, nodes, paths, shell
+from kvstrata.lab.errors import LabError
+from kvstrata.lab.progress import console, step
+from kvstrata.lab.spec import PRESETS, preset
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Real systemd nodes in podman on this machine.",
+)
+
+Name = Annotated[str, typer.Option("--name", help=f"Which lab: {' or '.join(PRESETS)}.")]
+Nodes = Annotated[int, typer.Option("--nodes", help="How many nodes.")]
+Drives = Annotated[int, typer.Option("--drives", help="Drives per node.")]
+DriveGib = Annotated[int, typer.Option("--drive-gib", help="Size of a drive in GiB (sparse).")]
+MemoryGib = Annotated[int | None, typer.Option("--memory-gib", help="Memory limit per node in GiB.")]
+Suite = Annotated[str, typer.Option("--suite", help="Debian release of the nodes.")]
+
+
+@contextmanager
+def _errors_for_people() -> Iterator[None]:
+    try:
+        yield
+    except LabError as error:
+        console.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def up(
+    name: Name = "lab",
+    node_count: Nodes = 2,
+    drives: Drives = 2,
+    drive_gib: DriveGib = 4,
+    memory_gib: MemoryGib = None,
+    suite: Suite = "bookworm",
+) -> None:
+    """Start the lab's nodes; what runs already is left alone."""
+    with _errors_for_people():
+        lab.up(
+            preset(
+                name,
+                nodes=node_count,
+                drives=drives,
+                drive_gib=drive_gib,
+                memory_gib=memory_gib,
+                suite=suite,
+            )
+        )
+
+
+@app.command()
+def down(
+    name: Name = "lab",
+    keep_data: Annotated[bool, typer.Option("--keep-data", help="Keep the drives' images.")] = False,
+) -> None:
+    """Remove the lab: nodes, loop devices, drives, network, and what podman left in the host's network."""
+    with _errors_for_people():
+        lab.down(preset(name), keep_data=keep_data)
+
+
+@app.command()
+def status(name: Name = "lab", node_count: Nodes = 2) -> None:
+    """Show the nodes; exit 0 when all of them take a login, 1 otherwise."""
+    with _errors_for_people():
+        rows = lab.status(preset(name, nodes=node_count))
+    table = Table("node", "address", "container", "ssh", title=f"lab {name}")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    raise typer.Exit(0 if all(row[3] == "ok" for row in rows) else 1)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def ssh(context: typer.Context, node: str, name: Name = "lab") -> None:
+    """Log in to NODE, or run the given command there."""
+    with _errors_for_people():
+        known = {container.node for container in nodes.containers(name)}
+        if node not in known:
+            raise LabError(f"node {node!r}: lab {name} has {', '.join(sorted(known)) or 'no nodes; run lab up'}")
+        spec = preset(name, nodes=max(int(node.strip("abcdefghijklmnopqrstuvwxyz")), 1))
+        tty = ("-t",) if not context.args and sys.stdin.isatty() else ()
+        argv = [*lab.access(name).argv(str(spec.address(node)), *tty), *context.args]
+    os.execvpe(argv[0], argv, shell.environment())  # noqa: S606 - ssh takes this terminal over
+
+
+@app.command()
+def model() -> None:
+    """Generate the lab model below the models folder, unless it is there."""
+    from kvstrata.models import lab_llama
+
+    with _errors_for_people(), step("model") as current:
+        made = lab_llama.ensure(paths.models_dir())
+        current.result = f"{'generated' if made else 'present'} ({paths.models_dir() / lab_llama.NAME})"
+
+
+def main() -> None:
+    """Run the lab's command line by itself."""
+    app()

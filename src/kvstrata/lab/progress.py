@@ -1,0 +1,33 @@
+"""Say what is being done and how long it took, one line a step."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+
+console = Console(highlight=False)
+
+
+class Step:
+    """One named step; `result` is what its closing line says."""
+
+    def __init__(self, name: str) -> None:
+        """Begin a step called `name`."""
+        self.name = name
+        self.result = "done"
+
+    def note(self, text: str) -> None:
+        """Print a detail of the step now."""
+        console.print(f"[dim]{self.name}: {escape(text)}[/dim]")
+
+
+@contextmanager
+def step(name: str) -> Iterator[Step]:
+    """Print `name: result in N s` when the block ends well; nothing when it raises."""
+    current = Step(name)
+    started = time.monotonic()
+    yield current
+    taken = time.monotonic() - started
+    console.print(f"[bold]{name}[/bold]: {escape(current.result)} [dim]in {taken:.1f} s[/dim]")
