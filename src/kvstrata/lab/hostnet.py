@@ -51,28 +51,31 @@ def _target(rule: list[str]) -> str:
 
 
 def removals(before: Mapping[str, Table], now: Mapping[str, Table]) -> Iterator[list[str]]:
-    """Yield the arguments for iptables that lead from `now` back to `before`, as far as podman's part goes.
+    """Yield the arguments for iptables that take podman's chains out of `now`, in the order that works.
 
-    Order matters: first references, then contents, then the chains, and last the built-in chains of tables
-    that did not exist, which nft-based iptables makes on first use and deletes only when empty.
+    First the references to them, then their contents, then the chains themselves.
     """
     for name, table in now.items():
         old = before.get(name, Table())
         ours = [chain for chain in table.chains if chain not in old.chains and _OURS.match(chain)]
-        remaining = 0
         for rule in table.rules:
             words = shlex.split(rule)
-            if words[1] in ours:
-                continue
-            if _target(words) in ours:
+            if words[1] not in ours and _target(words) in ours:
                 yield ["-t", name, "-D", *words[1:]]
-            else:
-                remaining += 1
         yield from (["-t", name, "-F", chain] for chain in ours)
         yield from (["-t", name, "-X", chain] for chain in ours)
-        foreign = [chain for chain, policy in table.chains.items() if policy == "-" and chain not in ours]
-        if ours and name not in before and not remaining and not foreign:
-            yield from (["-t", name, "-X", chain] for chain in table.chains if chain not in ours)
+
+
+def hollow_tables(before: Mapping[str, Table], now: Mapping[str, Table]) -> list[str]:
+    """Return the tables that did not exist before and decide nothing: no rule, every policy ACCEPT.
+
+    iptables on nft makes a table with its built-in chains at the first rule, and leaves it there.
+    """
+    return [
+        name
+        for name, table in now.items()
+        if name not in before and not table.rules and set(table.chains.values()) == {"ACCEPT"}
+    ]
 
 
 @dataclass(frozen=True)
@@ -121,12 +124,15 @@ def restore(path: Path) -> list[str]:
     now = take()
     done = []
     for name, text in now.saved.items():
-        commands = list(removals(parse_save(before.saved.get(name, "")), parse_save(text)))
+        old = parse_save(before.saved.get(name, ""))
+        commands = list(removals(old, parse_save(text)))
         for arguments in commands:
             shell.run((name, "--wait", *arguments))
-        chains = sum(1 for arguments in commands if "-F" in arguments)
-        if chains:
-            done.append(f"{chains} {name} chains removed")
+        if commands:
+            done.append(f"{sum('-X' in arguments for arguments in commands)} {name} chains removed")
+        for table in hollow_tables(old, parse_save(shell.run((f"{name}-save",)))):
+            # Restoring an empty table is the one way to have iptables delete it without nft at hand.
+            shell.run((f"{name}-restore", "--wait"), stdin=f"*{table}\nCOMMIT\n")
     for table in set(now.nft_tables) - set(before.nft_tables):
         if table.endswith(" netavark"):
             shell.run(("nft", "delete", "table", *table.split()))

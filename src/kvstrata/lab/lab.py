@@ -80,7 +80,7 @@ def up(spec: LabSpec) -> bool:
             with step("nodes") as current:
                 for node in todo:
                     argv = nodes.run_argv(spec, node, tag, attached[node], mounts, host)
-                    _start(argv, present.get(node), attached[node], current.note)
+                    _start(argv, present.get(node), attached[node])
                 _await(spec, ssh, todo)
                 current.result = f"{len(todo)} up"
             _write_state(spec, tag)
@@ -104,7 +104,7 @@ def _attach(spec: LabSpec, node: str, old: nodes.Container | None) -> tuple[str,
     return tuple(devices)
 
 
-def _start(argv: list[str], old: nodes.Container | None, devices: tuple[str, ...], note: object) -> None:
+def _start(argv: list[str], old: nodes.Container | None, devices: tuple[str, ...]) -> None:
     if old is not None and old.devices == devices:
         nodes.start(old.name)
         return
