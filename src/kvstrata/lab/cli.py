@@ -90,9 +90,9 @@ def ssh(context: typer.Context, node: str, name: Name = "lab") -> None:
         known = {container.node for container in nodes.containers(name)}
         if node not in known:
             raise LabError(f"node {node!r}: lab {name} has {', '.join(sorted(known)) or 'no nodes; run lab up'}")
-        spec = preset(name, nodes=max(int(node.strip("abcdefghijklmnopqrstuvwxyz")), 1))
+        address = str(preset(name).address(node))
         tty = ("-t",) if not context.args and sys.stdin.isatty() else ()
-        argv = [*lab.access(name).argv(str(spec.address(node)), *tty), *context.args]
+        argv = [*lab.access(name).argv(address, *tty), *context.args]
     os.execvpe(argv[0], argv, shell.environment())  # noqa: S606 - ssh takes this terminal over
 
 

@@ -4,7 +4,7 @@ import fcntl
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +66,7 @@ def up(spec: LabSpec) -> bool:
 
         # Each is its own step only when there is something to do: a lab that runs answers at once.
         tag = image.ensure(image.host_recipe(spec.suite))
-        paths.models_dir().mkdir(parents=True, exist_ok=True)
+        _ensure_models_dir()
         mounts = nodes.Mounts(paths.models_dir(), ssh.ensure_key(), ssh.user)
         todo = [node for node in spec.nodes if node not in present or not present[node].running]
         if todo:
@@ -81,7 +81,8 @@ def up(spec: LabSpec) -> bool:
                 for node in todo:
                     argv = nodes.run_argv(spec, node, tag, attached[node], mounts, host)
                     _start(argv, present.get(node), attached[node])
-                _await(spec, ssh, todo)
+                running = {node for node, container in present.items() if container.running}
+                _await(spec, ssh, todo, sorted(running | set(todo)))
                 current.result = f"{len(todo)} up"
             _write_state(spec, tag)
         _check_logins(spec, ssh)
@@ -93,6 +94,12 @@ def up(spec: LabSpec) -> bool:
         where = ", ".join(f"{node} {spec.address(node)}" for node in spec.nodes)
         whole.result = f"up ({where})" if todo else f"already up, nothing changed ({where})"
     return bool(todo)
+
+
+def _ensure_models_dir() -> None:
+    """Make the folder that nodes see as /srv/models; services there, with users of their own, read it."""
+    paths.models_dir().mkdir(parents=True, exist_ok=True)
+    paths.models_dir().chmod(0o755)
 
 
 def _attach(spec: LabSpec, node: str, old: nodes.Container | None) -> tuple[str, ...]:
@@ -115,10 +122,11 @@ def _start(argv: list[str], old: nodes.Container | None, devices: tuple[str, ...
     nodes.create(argv)
 
 
-def _await(spec: LabSpec, ssh: Access, started: list[str]) -> None:
+def _await(spec: LabSpec, ssh: Access, started: Sequence[str], running: Sequence[str]) -> None:
+    """Wait until the `started` nodes take logins, knowing the host keys of all `running` ones."""
     deadline = time.monotonic() + BOOT_DEADLINE_S
-    addresses = {node: str(spec.address(node)) for node in spec.nodes}
-    keys = {node: host_key(spec.container(node), deadline=deadline) for node in spec.nodes}
+    addresses = {node: str(spec.address(node)) for node in running}
+    keys = {node: host_key(spec.container(node), deadline=deadline) for node in running}
     ssh.write_known_hosts(keys, addresses)
 
     def settle(node: str) -> str:
@@ -137,7 +145,7 @@ def _check_logins(spec: LabSpec, ssh: Access) -> None:
     with ThreadPoolExecutor(len(addresses)) as pool:
         if all(pool.map(ssh.login_works, addresses.values())):
             return
-    _await(spec, ssh, list(spec.nodes))
+    _await(spec, ssh, spec.nodes, spec.nodes)
 
 
 def _write_state(spec: LabSpec, tag: str) -> None:

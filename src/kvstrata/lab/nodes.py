@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kvstrata.lab import shell
 from kvstrata.lab.errors import LabError
-from kvstrata.lab.spec import MAX_NODES, LabSpec, node_names
+from kvstrata.lab.spec import LabSpec
 
 LAB_LABEL = "kvstrata.lab"
 NODE_LABEL = "kvstrata.node"
@@ -84,10 +84,9 @@ def run_argv(spec: LabSpec, node: str, image: str, devices: tuple[str, ...], mou
         argv += ["--runtime", "runc"]
     argv += ["run", "--detach", "--name", spec.container(node), "--hostname", node]
     argv += ["--network", spec.network, "--ip", str(spec.address(node)), "--mac-address", spec.mac(node)]
-    base = spec.nodes[0].rstrip("0123456789")
-    for number, other in enumerate(node_names(base, MAX_NODES)):
+    for other in spec.possible_nodes:
         if other != node:
-            argv += ["--add-host", f"{other}:{spec.address(spec.nodes[0]) + number}"]
+            argv += ["--add-host", f"{other}:{spec.address(other)}"]
     # Always restarted, for a reboot inside the node ends its PID 1.
     argv += ["--restart", "always", "--stop-signal", "SIGRTMIN+3", "--cgroupns", "private"]
     argv += ["--systemd", "always"] if host.cgroup_v2 else ["--systemd", "false", "--env", "container=podman"]
@@ -102,8 +101,6 @@ def run_argv(spec: LabSpec, node: str, image: str, devices: tuple[str, ...], mou
     argv += ["--ulimit", f"memlock={host.memlock}:{host.memlock}"]
     if not host.has_259_disks:
         argv += ["--device-cgroup-rule", "b 259:* rwm"]
-    for index, device in enumerate(devices):
-        argv += ["--device", f"{device}:/dev/nvme{index}n1:rwm"]
     if spec.memory_gib is not None:
         argv += ["--memory", f"{spec.memory_gib}g"]
     argv += ["--volume", f"{mounts.models}:/srv/models:ro"]
@@ -111,13 +108,11 @@ def run_argv(spec: LabSpec, node: str, image: str, devices: tuple[str, ...], mou
     argv += ["--log-driver", "k8s-file", "--pull", "never"]
     argv += ["--label", f"{LAB_LABEL}={spec.name}", "--label", f"{NODE_LABEL}={node}"]
     command = [image, "/sbin/init" if host.cgroup_v2 else "/usr/local/sbin/lab-init"]
-    # The recipe leaves out which loop devices it were: those may change when a node starts again.
-    recipe = json.dumps(
-        [word for word in argv if word not in {f"{d}:/dev/nvme{i}n1:rwm" for i, d in enumerate(devices)}]
-        + [str(len(devices)), *command]
-    )
-    argv += ["--label", f"{RECIPE_LABEL}={hashlib.sha256(recipe.encode()).hexdigest()[:12]}"]
-    argv += ["--label", f"{DEVICES_LABEL}={','.join(devices)}"]
+    # Which loop devices they are is no part of the recipe: that may change when a node starts again.
+    recipe = hashlib.sha256(json.dumps([argv, len(devices), command]).encode()).hexdigest()[:12]
+    argv += ["--label", f"{RECIPE_LABEL}={recipe}", "--label", f"{DEVICES_LABEL}={','.join(devices)}"]
+    for index, device in enumerate(devices):
+        argv += ["--device", f"{device}:/dev/nvme{index}n1:rwm"]
     return argv + command
 
 
@@ -171,9 +166,9 @@ def others_running() -> list[str]:
     return [entry["Names"][0] for entry in entries if LAB_LABEL not in (entry.get("Labels") or {})]
 
 
-def create(argv: list[str]) -> None:
+def create(argv: Iterable[str]) -> None:
     """Start a new node with the command line of `run_argv`."""
-    shell.run(argv)
+    shell.run(tuple(argv))
 
 
 def start(container: str) -> None:

@@ -13,16 +13,20 @@ SUITES = ("bookworm", "trixie")
 FIRST_HOST = 10
 # XFS refuses less than 300 MB; beyond 1 TiB a sparse file no longer says anything about the disk under it.
 DRIVE_GIB = range(1, 1025)
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
+_NAME = re.compile(r"[a-z][a-z-]{0,15}")
 
 
 @dataclass(frozen=True)
 class LabSpec:
-    """One lab. Sizes are in GiB; `memory_gib` None means no limit. Raises LabError for what cannot be."""
+    """One lab: `count` nodes called `node_prefix`1, `node_prefix`2, ...
+
+    Sizes are in GiB; `memory_gib` None means no limit. Raises LabError naming what cannot be.
+    """
 
     name: str
     subnet: IPv4Network
-    nodes: tuple[str, ...]
+    node_prefix: str
+    count: int = 2
     drives: int = 2
     drive_gib: int = 4
     memory_gib: int | None = None
@@ -30,23 +34,32 @@ class LabSpec:
 
     def __post_init__(self) -> None:
         """Check every field; the error names what was given and what is allowed."""
-        for name in (self.name, *self.nodes):
+        for what, name in (("lab name", self.name), ("node prefix", self.node_prefix)):
             if not _NAME.fullmatch(name):
-                raise LabError(f"name {name!r}: allowed are {_NAME.pattern}")
-        if not 1 <= len(self.nodes) <= MAX_NODES:
-            raise LabError(f"{len(self.nodes)} nodes: allowed are 1 to {MAX_NODES}")
-        if len(set(self.nodes)) != len(self.nodes):
-            raise LabError(f"node names {', '.join(self.nodes)}: each may be used once")
+                raise LabError(f"{what} {name!r}: allowed is {_NAME.pattern}")
+        if not 1 <= self.count <= MAX_NODES:
+            raise LabError(f"{self.count} nodes: allowed are 1 to {MAX_NODES}")
         if self.subnet.prefixlen > 24:
             raise LabError(f"subnet {self.subnet}: allowed are /24 and larger networks")
         if not 0 <= self.drives <= MAX_DRIVES:
             raise LabError(f"{self.drives} drives per node: allowed are 0 to {MAX_DRIVES}")
         if self.drive_gib not in DRIVE_GIB:
-            raise LabError(f"drive size {self.drive_gib} GiB: allowed are {DRIVE_GIB.start} to {DRIVE_GIB.stop - 1}")
+            allowed = f"{DRIVE_GIB.start} to {DRIVE_GIB.stop - 1}"
+            raise LabError(f"drive size {self.drive_gib} GiB: allowed are {allowed}")
         if self.memory_gib is not None and self.memory_gib < 1:
-            raise LabError(f"memory {self.memory_gib} GiB: allowed are 1 and more, or no limit")
+            raise LabError(f"memory limit {self.memory_gib} GiB: allowed are 1 and more, or none")
         if self.suite not in SUITES:
             raise LabError(f"suite {self.suite!r}: allowed are {', '.join(SUITES)}")
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the nodes wanted."""
+        return self.possible_nodes[: self.count]
+
+    @property
+    def possible_nodes(self) -> tuple[str, ...]:
+        """Names of all nodes this lab could have; each has its address whether it is there or not."""
+        return tuple(f"{self.node_prefix}{number}" for number in range(1, MAX_NODES + 1))
 
     @property
     def network(self) -> str:
@@ -58,8 +71,11 @@ class LabSpec:
         return f"kvstrata-{self.name}-{node}"
 
     def address(self, node: str) -> IPv4Address:
-        """Return the node's fixed address."""
-        return self.subnet.network_address + FIRST_HOST + 1 + self.nodes.index(node)
+        """Return the node's fixed address; LabError for a name that no node of this lab has."""
+        if node not in self.possible_nodes:
+            names = f"{self.possible_nodes[0]} to {self.possible_nodes[-1]}"
+            raise LabError(f"node {node!r}: lab {self.name} names its nodes {names}")
+        return self.subnet.network_address + FIRST_HOST + 1 + self.possible_nodes.index(node)
 
     def mac(self, node: str) -> str:
         """Return the node's fixed MAC: with a new one, neighbours' ARP caches stall SSH after a restart."""
@@ -68,7 +84,7 @@ class LabSpec:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named lab of the project: where it lives and what its nodes are called."""
+    """A lab of the project: where it lives and what its nodes are called."""
 
     subnet: IPv4Network
     node_prefix: str
@@ -78,11 +94,6 @@ PRESETS = {
     "lab": Preset(IPv4Network("10.77.0.0/24"), "node"),
     "molecule": Preset(IPv4Network("10.78.0.0/24"), "m"),
 }
-
-
-def node_names(prefix: str, count: int) -> tuple[str, ...]:
-    """Return `count` node names: prefix1, prefix2, ..."""
-    return tuple(f"{prefix}{number}" for number in range(1, count + 1))
 
 
 def preset(
@@ -98,4 +109,4 @@ def preset(
     if name not in PRESETS:
         raise LabError(f"lab {name!r}: allowed are {', '.join(PRESETS)}")
     base = PRESETS[name]
-    return LabSpec(name, base.subnet, node_names(base.node_prefix, nodes), drives, drive_gib, memory_gib, suite)
+    return LabSpec(name, base.subnet, base.node_prefix, nodes, drives, drive_gib, memory_gib, suite)

@@ -1,0 +1,1 @@
+"""Models made on the controller, so that a lab needs no download."""
