@@ -1,0 +1,52 @@
+"""Action `kvstrata_preflight`: judge the inventory, or what the probe saw on a host, on the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from kvstrata.paths import PROJECT
+from kvstrata.preflight import variables
+from kvstrata.preflight.host import Wanted, judge_drive, judge_host
+from kvstrata.preflight.problem import Problem, report
+from kvstrata.preflight.site import judge_site
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """The action, in Ansible's form: `inventory`, `host` or `drives` says what is judged."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+    _VALID_ARGS = frozenset({"inventory", "hosts", "routers", "wanted", "probe", "drives"})
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Fail with every problem at once, or change nothing and succeed."""
+        super().run(tmp, task_vars)
+        facts = task_vars or {}
+        where = facts["inventory_hostname"]
+        args = self._task.args
+        if "hosts" in args:
+            problems = self._variables(facts) or judge_site(args["hosts"], args["routers"])
+        elif "wanted" in args:
+            problems = judge_host(where, Wanted(**args["wanted"]), args["probe"])
+        else:
+            devices = args["probe"]["devices"]
+            problems = [p for drive in args["drives"] for p in judge_drive(where, drive, devices[drive["device"]])]
+        if problems:
+            raise AnsibleActionFail(report(problems))
+        return {"changed": False, "msg": "nothing to refuse"}
+
+    def _variables(self, facts: Mapping[str, Any]) -> list[Problem]:
+        """Return the unknown and the mistyped variables of every host of the group kvstrata."""
+        known = variables.known_variables(PROJECT)
+        ours = variables.prefixes(PROJECT)
+        problems = []
+        for host in facts["groups"].get("kvstrata", []):
+            host_vars = facts["hostvars"][host]
+            given = {name: host_vars[name] for name in host_vars if name.startswith(ours)}
+            problems += variables.unknown(host, given, known, ours)
+            problems += variables.mistyped(host, given, variables.site_specs(PROJECT))
+        return problems

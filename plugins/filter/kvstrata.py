@@ -1,0 +1,38 @@
+"""Filters that render units and ports the same way in every role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kvstrata.units import hardening, restart_backoff
+
+
+def port_of(entry: Mapping[str, Any], variable: str, unit: str) -> dict[str, Any]:
+    """Return what preflight wants to know of a port: its number, the variable that sets it, the unit that owns it."""
+    return {"port": entry["port"], "variable": variable, "unit": unit.format(**entry)}
+
+
+def with_mount(drive: Mapping[str, Any], root: str) -> dict[str, Any]:
+    """Return a drive with its mount point under `root` and the name of its mount unit.
+
+    Raises:
+        ValueError: if the path holds a "-", which systemd's unit names would have to escape.
+    """
+    mount = f"{root.rstrip('/')}/{drive['name']}"
+    if "-" in mount:
+        raise ValueError(f"mount point {mount!r} holds a '-'; allowed are names and a nvme_mount_root without one")
+    return {**drive, "mount": mount, "unit": mount.strip("/").replace("/", "-") + ".mount"}
+
+
+class FilterModule:
+    """What Ansible looks for in a filter plugin."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {
+            "kvstrata_hardening": hardening,
+            "kvstrata_restart_backoff": restart_backoff,
+            "kvstrata_port": port_of,
+            "kvstrata_with_mount": with_mount,
+        }

@@ -1,0 +1,175 @@
+#!/usr/bin/python
+"""Look at a host without changing anything: system, addresses, devices, paths, listening ports."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import socket
+import stat
+import struct
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: kvstrata_probe
+short_description: Look at a host without changing anything
+description: Reads /proc, /sys and wipefs --no-act. What is seen is judged on the controller.
+options:
+  devices: {description: Block devices to look at., type: list, elements: str, default: []}
+  paths: {description: Paths to look at., type: list, elements: str, default: []}
+  ports: {description: TCP ports whose listeners to name., type: list, elements: int, default: []}
+"""
+
+TCP_LISTEN = "0A"
+
+
+def read(path: str) -> str:
+    """Return a file's text, or nothing where it cannot be read (a process that just ended)."""
+    try:
+        with open(path) as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def os_release() -> dict[str, str]:
+    """Return ID and VERSION_ID of /etc/os-release."""
+    pairs = dict(line.split("=", 1) for line in read("/etc/os-release").splitlines() if "=" in line)
+    return {key.lower(): pairs.get(key, "").strip('"') for key in ("ID", "VERSION_ID")}
+
+
+def pythons() -> dict[str, str]:
+    """Return the host's Python 3 interpreters, as {"3.11": "/usr/bin/python3.11"}."""
+    found: dict[str, str] = {}
+    for folder in ("/usr/local/bin", "/usr/bin"):
+        for path in glob.glob(f"{folder}/python3.*"):
+            match = re.fullmatch(r"python(3\.\d+)", os.path.basename(path))
+            if match:
+                found[match.group(1)] = path
+    return found
+
+
+def addresses(module: AnsibleModule) -> list[str]:
+    """Return the IPv4 and IPv6 addresses of all interfaces."""
+    _, out, _ = module.run_command(["ip", "-json", "address"], check_rc=True)
+    return [info["local"] for link in json.loads(out) for info in link.get("addr_info", [])]
+
+
+def signatures(module: AnsibleModule, device: str) -> list[dict[str, str]]:
+    """Return every signature that wipefs finds on a device, without touching it."""
+    _, out, _ = module.run_command(["wipefs", "--no-act", "--json", device], check_rc=True)
+    entries = json.loads(out)["signatures"] if out.strip() else []
+    return [{key: entry.get(key) or "" for key in ("type", "label", "uuid")} for entry in entries]
+
+
+def device(module: AnsibleModule, path: str) -> dict[str, Any]:
+    """Return what a device is, what is on it, and what uses it."""
+    seen: dict[str, Any] = {"exists": os.path.exists(path), "block": False, "whole": False, "signatures": []}
+    seen.update(partitions=[], holders=[], mounts=[], swap=False, size=0)
+    if not seen["exists"]:
+        return seen
+    status = os.stat(path)
+    seen["block"] = stat.S_ISBLK(status.st_mode)
+    if not seen["block"]:
+        return seen
+    number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    sysfs = f"/sys/dev/block/{number}"
+    seen["whole"] = not os.path.exists(f"{sysfs}/partition")
+    seen["size"] = int(read(f"{sysfs}/size") or 0) * 512
+    parts = [os.path.dirname(name) for name in glob.glob(f"{sysfs}/*/partition")]
+    seen["partitions"] = sorted(os.path.basename(part) for part in parts)
+    seen["holders"] = sorted(os.path.basename(name) for name in glob.glob(f"{sysfs}/holders/*"))
+    numbers = {number} | {read(f"{part}/dev").strip() for part in parts}
+    seen["mounts"] = [field[4] for field in mountinfo() if field[2] in numbers]
+    seen["swap"] = any(same_device(line.split()[0], status.st_rdev) for line in read("/proc/swaps").splitlines()[1:])
+    seen["signatures"] = signatures(module, path)
+    return seen
+
+
+def mountinfo() -> list[list[str]]:
+    """Return the fields of every mount of this namespace (proc(5): 2 is major:minor, 4 the mount point)."""
+    return [line.split() for line in read("/proc/self/mountinfo").splitlines()]
+
+
+def same_device(path: str, number: int) -> bool:
+    """Tell whether a path is the block device of that number."""
+    try:
+        return os.stat(path).st_rdev == number
+    except OSError:
+        return False
+
+
+def path_status(path: str) -> dict[str, bool]:
+    """Return whether a path exists and whether it is a directory."""
+    return {"exists": os.path.exists(path), "directory": os.path.isdir(path)}
+
+
+def listening_inodes(ports: list[int]) -> dict[str, tuple[int, str]]:
+    """Return socket inode -> (port, address) of every TCP listener on one of the ports."""
+    found = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in read(table).splitlines()[1:]:
+            fields = line.split()
+            host, port = fields[1].split(":")
+            if fields[3] == TCP_LISTEN and int(port, 16) in ports:
+                found[fields[9]] = (int(port, 16), readable_address(host))
+    return found
+
+
+def readable_address(host: str) -> str:
+    """Return the address that /proc/net/tcp gives in words of native byte order."""
+    words = [struct.pack("=I", int(host[i : i + 8], 16)) for i in range(0, len(host), 8)]
+    return socket.inet_ntop(socket.AF_INET if len(words) == 1 else socket.AF_INET6, b"".join(words))
+
+
+def unit_of(pid: str) -> str:
+    """Return the systemd service that a process belongs to, or nothing."""
+    match = re.search(r"/([^/\n]+\.service)(?:/|$)", read(f"/proc/{pid}/cgroup"), re.MULTILINE)
+    return match.group(1) if match else ""
+
+
+def listeners(ports: list[int]) -> dict[str, list[dict[str, str]]]:
+    """Return for each port who listens there: process, unit, address."""
+    users: dict[str, list[dict[str, str]]] = {str(port): [] for port in ports}
+    wanted = listening_inodes(ports)
+    for link in glob.glob("/proc/[0-9]*/fd/*") if wanted else []:
+        try:
+            inode = os.readlink(link)[len("socket:[") : -1]
+        except OSError:
+            continue
+        if inode in wanted:
+            port, address = wanted[inode]
+            pid = link.split("/")[2]
+            entry = {"process": read(f"/proc/{pid}/comm").strip(), "unit": unit_of(pid), "address": address}
+            if entry not in users[str(port)]:
+                users[str(port)].append(entry)
+    return users
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "devices": {"type": "list", "elements": "str", "default": []},
+            "paths": {"type": "list", "elements": "str", "default": []},
+            "ports": {"type": "list", "elements": "int", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    module.exit_json(
+        changed=False,
+        os=os_release(),
+        pythons=pythons(),
+        addresses=addresses(module),
+        devices={path: device(module, path) for path in module.params["devices"]},
+        paths={path: path_status(path) for path in module.params["paths"]},
+        ports=listeners(module.params["ports"]),
+    )
+
+
+if __name__ == "__main__":
+    main()

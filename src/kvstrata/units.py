@@ -1,0 +1,58 @@
+"""Directives that every systemd unit of kvstrata shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# systemd.exec(5). What a service may not do here, none of ours needs.
+_ALWAYS = (
+    "NoNewPrivileges=yes",
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "PrivateTmp=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "RestrictSUIDSGID=yes",
+    "RestrictNamespaces=yes",
+    "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK",
+    "LockPersonality=yes",
+    "CapabilityBoundingSet=",
+    "SystemCallArchitectures=native",
+    "UMask=0077",
+)
+
+FIRST_WITH_RESTART_STEPS = 254
+
+
+def hardening(read_write_paths: Sequence[str], *, devices: bool = False) -> str:
+    """Return the sandbox directives of a [Service] section, one a line.
+
+    Args:
+        read_write_paths: the only folders outside /run and /tmp that the service may write; a leading "-" makes a
+            missing one no error, as systemd has it.
+        devices: whether the service needs the host's devices (a GPU).
+
+    Raises:
+        ValueError: if a path is not absolute; a relative one would stop the unit from starting.
+    """
+    for path in read_write_paths:
+        if not path.lstrip("-").startswith("/"):
+            raise ValueError(f"read-write path {path!r} of a unit is not absolute")
+    lines = list(_ALWAYS)
+    if not devices:
+        lines.append("PrivateDevices=yes")
+    if read_write_paths:
+        lines.append("ReadWritePaths=" + " ".join(read_write_paths))
+    return "\n".join(lines)
+
+
+def restart_backoff(systemd_version: int | str) -> str:
+    """Return the [Service] directives that restart a service for ever, ever more slowly where systemd can (254+)."""
+    lines = ["Restart=always", "RestartSec=2"]
+    if int(systemd_version) >= FIRST_WITH_RESTART_STEPS:
+        lines += ["RestartSteps=6", "RestartMaxDelaySec=60"]
+    return "\n".join(lines)
