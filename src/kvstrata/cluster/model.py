@@ -1,0 +1,164 @@
+"""What a site consists of. Plain frozen data; reading it from JSON is in `load`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class StoreEngine(StrEnum):
+    """The server program behind a store."""
+
+    KVROCKS = "kvrocks"
+    REDIS = "redis"
+
+
+class Tier(StrEnum):
+    """Where a store keeps its values."""
+
+    SSD = "ssd"
+    DRAM = "dram"
+
+
+class TiersPolicy(StrEnum):
+    """When the proof of the tiers, which restarts services, may run."""
+
+    IF_CHANGED = "if_changed"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """How the controller reaches a node. `key` and `known_hosts` of None mean the user's own."""
+
+    host: str
+    port: int
+    user: str
+    key: Path | None
+    known_hosts: Path | None
+    become: bool
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A file system that must be mounted from a block device."""
+
+    path: str
+    fstype: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """One server of the store, one per drive, on the fabric address."""
+
+    drive: str
+    unit: str
+    engine: StoreEngine
+    host: str
+    port: int
+    # Not part of repr, so that no log, traceback or report can show it.
+    password: str = field(repr=False)
+    tier: Tier
+
+    @property
+    def address(self) -> str:
+        """The address as host:port."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class LMCache:
+    """A node's cache server; both ports are on loopback. `chunk_size` is in tokens."""
+
+    unit: str
+    zmq_port: int
+    http_port: int
+    chunk_size: int
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One replica of the model, on the fabric address."""
+
+    unit: str
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The base of the OpenAI-compatible API, without a trailing slash."""
+        return f"http://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Router:
+    """The one endpoint clients use, on the fabric address."""
+
+    unit: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model served. `max_model_len` is in tokens."""
+
+    name: str
+    path: str
+    max_model_len: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine and what the inventory puts on it."""
+
+    name: str
+    ssh: Ssh
+    units: tuple[str, ...]
+    mounts: tuple[Mount, ...]
+    stores: tuple[Store, ...]
+    lmcache: LMCache | None
+    engines: tuple[Engine, ...]
+    router: Router | None
+
+    @property
+    def fabric_host(self) -> str:
+        """The address other nodes use, or the SSH address where nothing listens on a fabric."""
+        listeners = (*self.stores, *self.engines, *((self.router,) if self.router else ()))
+        return next((listener.host for listener in listeners), self.ssh.host)
+
+
+@dataclass(frozen=True)
+class VerifySettings:
+    """The site's choices for verification. `timeout_s` is in seconds, `prompt_tokens` in tokens."""
+
+    tiers: TiersPolicy
+    prompt_tokens: int
+    timeout_s: float
+    state_dir: Path
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A whole site."""
+
+    site: str
+    profile: str
+    model: Model
+    nodes: tuple[Node, ...]
+    verify: VerifySettings
+
+    def node(self, name: str) -> Node:
+        """The node of that name; KeyError when there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """Every replica of the site, in inventory order."""
+        return tuple(engine for node in self.nodes for engine in node.engines)

@@ -1,0 +1,122 @@
+"""The command `kvstrata verify`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from kvstrata.cluster import Cluster, DescribeError, InvalidClusterError, Node, TiersPolicy, describe
+from kvstrata.verify import report, result, runner
+from kvstrata.verify.check import Json, Layer
+from kvstrata.verify.result import Verdict
+from kvstrata.verify.shell import Shell
+from kvstrata.verify.ssh import SshShell
+from kvstrata.verify.tiers.layer import TiersOptions
+
+# Wide enough for commands to stay on a line where no terminal says its width, as under Ansible.
+PLAIN_WIDTH = 140
+
+
+class BadOptionError(ValueError):
+    """An option that doesn't fit the inventory; the message names both."""
+
+
+def verify(
+    inventory: Annotated[Path, typer.Option("--inventory", "-i", help="Inventory of the site, as for Ansible.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the report.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Also write the JSON into this file.")] = None,
+    tiers: Annotated[
+        TiersPolicy | None,
+        typer.Option(help="When to prove the tiers, which restarts one engine. Default: the inventory's choice."),
+    ] = None,
+    only: Annotated[Layer | None, typer.Option(help="Run this layer only.")] = None,
+    limit: Annotated[str | None, typer.Option(help="Check these nodes only: host,...")] = None,
+    tier_nodes: Annotated[
+        str | None, typer.Option(help="Prove the tiers on these: the node to restart, the other one.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Seconds for a node's checks, and for each long wait.")
+    ] = None,
+    seed: Annotated[str | None, typer.Option(help="Seed of the prompt; one never used before.")] = None,
+) -> None:
+    """Check a running site, layer by layer. Exit 0: all good, 1: a check failed, 2: could not check."""
+    out, err = _console(stderr=False), _console(stderr=True)
+    try:
+        err.print(f"[dim]..[/] reading {escape(str(inventory))}", highlight=False)
+        cluster = describe(inventory)
+        selection = _selection(cluster, tiers, only, limit, tier_nodes, seed)
+    except (DescribeError, InvalidClusterError, BadOptionError) as error:
+        _deliver(result.could_not_check(str(inventory), str(error)), as_json, output, err)
+        err.print(f"[bold magenta]COULD NOT CHECK[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(Verdict.COULD_NOT_CHECK) from None
+    shells = {node.name: _shell(node) for node in cluster.nodes}
+    progress = report.ConsoleProgress(err)
+    try:
+        found = runner.verify(cluster, shells, selection, timeout or cluster.verify.timeout_s, progress)
+    finally:
+        progress.close()
+        for shell in shells.values():
+            shell.close()
+    written = _deliver(found.as_json(), as_json, output, err)
+    if not as_json:
+        report.show(found, out)
+    raise typer.Exit(found.verdict if written else Verdict.COULD_NOT_CHECK)
+
+
+def _console(stderr: bool) -> Console:
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    return console
+
+
+def _shell(node: Node) -> Shell:
+    return SshShell(node.ssh)
+
+
+def _selection(
+    cluster: Cluster,
+    tiers: TiersPolicy | None,
+    only: Layer | None,
+    limit: str | None,
+    tier_nodes: str | None,
+    seed: str | None,
+) -> runner.Selection:
+    chosen = _names(cluster, "--limit", limit)
+    pair = _names(cluster, "--tier-nodes", tier_nodes)
+    if pair is not None and len(pair) > 2:
+        raise BadOptionError(f"--tier-nodes: {len(pair)} nodes, allowed are one or two")
+    options = TiersOptions(tiers or cluster.verify.tiers, seed or secrets.token_hex(8), pair)
+    return runner.Selection(options, only, chosen)
+
+
+def _names(cluster: Cluster, option: str, value: str | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+    known = [node.name for node in cluster.nodes]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise BadOptionError(f"{option}: {', '.join(unknown) or 'empty'}, the inventory has {', '.join(known)}")
+    return names
+
+
+def _deliver(document: dict[str, Json], as_json: bool, output: Path | None, err: Console) -> bool:
+    """Print and write the document as asked; whether the file could be written."""
+    text = json.dumps(document, indent=2)
+    if as_json:
+        typer.echo(text)
+    if output is None:
+        return True
+    try:
+        output.write_text(text + "\n")
+    except OSError as error:
+        err.print(f"[bold red]--output[/]: {escape(str(output))}: {error.strerror}", highlight=False)
+        return False
+    return True

@@ -1,0 +1,46 @@
+"""What the checks of one node have at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvstrata.cluster import Cluster, Node
+from kvstrata.verify import hints
+from kvstrata.verify.check import Layer, Question
+from kvstrata.verify.http import Service
+from kvstrata.verify.shell import Shell
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another node that looks at this one from the outside."""
+
+    node: Node
+    shell: Shell
+
+
+@dataclass(frozen=True)
+class NodeContext:
+    """One node under verification. `timeout_s` bounds its slowest single step, in seconds."""
+
+    cluster: Cluster
+    node: Node
+    shell: Shell
+    peer: Peer | None
+    timeout_s: float
+
+    def question(self, check_id: str, what: str, expected: str, hint: str) -> Question:
+        """A question about this node; its layer is the first part of the id."""
+        return Question(check_id, Layer(check_id.partition(".")[0]), self.node.name, what, expected, hint)
+
+    def command(self, command: str) -> str:
+        """The hint to run a command on this node."""
+        return hints.on_node(self.node.ssh, command)
+
+    def journal(self, unit: str) -> str:
+        """The hint to read a unit's journal on this node."""
+        return hints.journal(self.node.ssh, unit)
+
+    def service(self, host: str, port: int, timeout_s: float = 10) -> Service:
+        """An HTTP service as this node sees it."""
+        return Service(self.shell, host, port, min(timeout_s, self.timeout_s))

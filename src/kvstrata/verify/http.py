@@ -1,0 +1,114 @@
+"""HTTP to a service of a node, through the node's SSH connection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx
+
+from kvstrata.verify import prometheus
+from kvstrata.verify.check import UnmetError
+from kvstrata.verify.shell import Shell
+
+EXCERPT_CHARS = 300
+
+
+class UnansweredError(UnmetError):
+    """The service gave no answer, or not the kind of answer it should give."""
+
+
+class Service:
+    """An HTTP service at host:port as the node sees it. Requests raise UnansweredError."""
+
+    def __init__(self, shell: Shell, host: str, port: int, timeout_s: float = 10) -> None:
+        """Open the way; the service itself is not contacted yet."""
+        self.address = f"{host}:{port}"
+        self._tunnel = shell.tunnel(host, port)
+        # A fresh connection each time: services are restarted between requests.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(
+            base_url=f"http://127.0.0.1:{self._tunnel.port}",
+            timeout=timeout_s,
+            # The controller's proxy settings are not meant for a tunnel.
+            trust_env=False,
+            limits=limits,
+            headers={"host": self.address},
+        )
+
+    def status(self, path: str) -> int:
+        """The status code that GET `path` answers."""
+        return self._request("GET", path).status_code
+
+    def text(self, path: str) -> str:
+        """The body of GET `path`, which must answer 200."""
+        return self._ok("GET", path).text
+
+    def json(self, path: str) -> Any:
+        """The decoded body of GET `path`, which must answer 200 with JSON."""
+        return self._decoded("GET", path)
+
+    def post(self, path: str, body: Mapping[str, object], timeout_s: float | None = None) -> Any:
+        """The decoded answer to a JSON body, which must be 200."""
+        return self._decoded("POST", path, body, timeout_s)
+
+    def metrics(self) -> prometheus.Samples:
+        """Everything at /metrics."""
+        return prometheus.parse(self.text("/metrics"))
+
+    def events(self, path: str, body: Mapping[str, object], timeout_s: float) -> Iterator[Any]:
+        """The decoded server-sent events that answer a JSON body, as they come, up to [DONE]."""
+        try:
+            with self._client.stream("POST", path, json=dict(body), timeout=timeout_s) as response:
+                if response.status_code != httpx.codes.OK:
+                    response.read()
+                    raise UnansweredError(self._said("POST", path, response))
+                for line in response.iter_lines():
+                    data = line.removeprefix("data:").strip()
+                    if not line.startswith("data:"):
+                        continue
+                    if data == "[DONE]":
+                        return
+                    yield self._parse("POST", path, data)
+        except httpx.HTTPError as error:
+            raise self._silent("POST", path, error) from error
+        raise UnansweredError(f"POST {self.address}{path}: the stream ended before [DONE]")
+
+    def _request(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, timeout_s: float | None = None
+    ) -> httpx.Response:
+        timeout = httpx.USE_CLIENT_DEFAULT if timeout_s is None else httpx.Timeout(timeout_s)
+        try:
+            payload = None if body is None else dict(body)
+            return self._client.request(method, path, json=payload, timeout=timeout)
+        except httpx.HTTPError as error:
+            raise self._silent(method, path, error) from error
+
+    def _ok(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, timeout_s: float | None = None
+    ) -> httpx.Response:
+        response = self._request(method, path, body, timeout_s)
+        if response.status_code != httpx.codes.OK:
+            raise UnansweredError(self._said(method, path, response))
+        return response
+
+    def _decoded(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, timeout_s: float | None = None
+    ) -> Any:
+        return self._parse(method, path, self._ok(method, path, body, timeout_s).text)
+
+    def _parse(self, method: str, path: str, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise UnansweredError(f"{method} {self.address}{path}: not JSON: {text[:EXCERPT_CHARS]!r}") from None
+
+    def _said(self, method: str, path: str, response: httpx.Response) -> str:
+        body = " ".join(response.text.split())[:EXCERPT_CHARS]
+        return f"{method} {self.address}{path} answered {response.status_code}: {body or 'empty'}"
+
+    def _silent(self, method: str, path: str, error: httpx.HTTPError) -> UnansweredError:
+        # The tunnel always accepts, so a closed port shows as a connection that ends: it knows why.
+        reason = self._tunnel.error or str(error) or type(error).__name__
+        return UnansweredError(f"{method} {self.address}{path}: {reason}")

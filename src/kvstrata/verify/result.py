@@ -1,0 +1,122 @@
+"""The whole of a verification, its verdict, and its document for machines."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from enum import IntEnum
+from importlib import metadata
+
+from kvstrata.cluster import Cluster
+from kvstrata.verify.check import Check, Group, Json, Status
+from kvstrata.verify.tiers.layer import TiersOutcome
+
+SCHEMA = 1
+
+
+class Verdict(IntEnum):
+    """The verdict as the exit status."""
+
+    OK = 0
+    FAILED = 1
+    COULD_NOT_CHECK = 2
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything that was asked and seen. `duration_s` is in seconds."""
+
+    cluster: Cluster
+    nodes: tuple[str, ...]
+    checks: tuple[Check, ...]
+    groups: tuple[Group, ...]
+    tiers: TiersOutcome
+    started_at: str
+    duration_s: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """A failed check outweighs one that could not look: it is certain."""
+        if self._with(Status.FAIL):
+            return Verdict.FAILED
+        return Verdict.COULD_NOT_CHECK if self._with(Status.ERROR) else Verdict.OK
+
+    def count(self, status: Status) -> int:
+        """How many checks ended so."""
+        return len(self._with(status))
+
+    def as_json(self) -> dict[str, Json]:
+        """The document of `--json`; its form changes only with its `schema`."""
+        return {
+            "schema": SCHEMA,
+            "ok": self.verdict is Verdict.OK,
+            "verdict": self.verdict.name.lower(),
+            "exit_code": int(self.verdict),
+            "site": self.cluster.site,
+            "profile": self.cluster.profile,
+            "nodes": list(self.nodes),
+            "started_at": self.started_at,
+            "duration_s": round(self.duration_s, 3),
+            "counts": {status.value: self.count(status) for status in Status},
+            "failures": [check.as_json() for check in self.checks if check.bad],
+            "skipped": [check.as_json() for check in self._with(Status.SKIP)],
+            "checks": [check.as_json() for check in self.checks],
+            "tiers": self.tiers.as_json(),
+            "timings": [
+                {"layer": group.layer.value, "host": group.host, "duration_s": round(group.duration_s, 3)}
+                for group in self.groups
+            ],
+            "versions": self._versions(),
+        }
+
+    def _with(self, status: Status) -> list[Check]:
+        return [check for check in self.checks if check.status is status]
+
+    def _versions(self) -> dict[str, Json]:
+        found: list[Json] = []
+        for check in self.checks:
+            if check.id in ("host.ssh", "store.engine", "engine.health") and check.data:
+                found.append({"host": check.host, "of": check.what, **check.data})
+        return {"kvstrata": version(), "python": platform.python_version(), "found": found}
+
+
+def version() -> str:
+    """The version of kvstrata that runs."""
+    try:
+        return metadata.version("kvstrata")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def could_not_check(inventory: str, why: str) -> dict[str, Json]:
+    """The document when there is no result at all: same schema, one failure."""
+    failure: dict[str, Json] = {
+        "id": "inventory",
+        "layer": "inventory",
+        "host": "controller",
+        "what": inventory,
+        "expected": "an inventory that describes a cluster",
+        "seen": why,
+        "status": Status.ERROR.value,
+        "hint": f"ansible-inventory -i {inventory} --graph --vars",
+        "duration_s": 0.0,
+        "data": {},
+    }
+    return {
+        "schema": SCHEMA,
+        "ok": False,
+        "verdict": Verdict.COULD_NOT_CHECK.name.lower(),
+        "exit_code": int(Verdict.COULD_NOT_CHECK),
+        "site": None,
+        "profile": None,
+        "nodes": [],
+        "started_at": None,
+        "duration_s": 0.0,
+        "counts": {status.value: int(status is Status.ERROR) for status in Status},
+        "failures": [failure],
+        "skipped": [],
+        "checks": [failure],
+        "tiers": None,
+        "timings": [],
+        "versions": {"kvstrata": version(), "python": platform.python_version(), "found": []},
+    }

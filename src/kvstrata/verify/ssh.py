@@ -1,0 +1,170 @@
+"""The carrier of every check: one SSH connection per node, with deadlines and known host keys only."""
+
+from __future__ import annotations
+
+import select
+import shlex
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import cast
+
+import paramiko
+
+from kvstrata.cluster import Ssh
+from kvstrata.verify.forward import Channel, LoopbackForward
+from kvstrata.verify.shell import CommandTimeoutError, Completed, Reach, UnreachableError
+
+CHUNK_BYTES = 1 << 16
+KEEPALIVE_S = 15
+# RFC 4254, 5.1: the code for "the server could not connect to the target".
+CONNECT_FAILED = 2
+
+
+class SshShell:
+    """A node over SSH. Connects when first used; a failure to connect is remembered, not repeated."""
+
+    def __init__(self, ssh: Ssh, connect_timeout_s: float = 10) -> None:
+        """Nothing is contacted yet."""
+        self._ssh = ssh
+        self._connect_timeout_s = connect_timeout_s
+        self._lock = threading.Lock()
+        self._client: paramiko.SSHClient | None = None
+        self._failure: str | None = None
+        self._tunnels: dict[tuple[str, int], LoopbackForward] = {}
+
+    def run(self, argv: Sequence[str], timeout_s: float = 30) -> Completed:
+        """See `Shell.run`."""
+        full = ["sudo", "-n", *argv] if self._ssh.become else list(argv)
+        deadline = time.monotonic() + timeout_s
+        try:
+            channel = self._transport().open_session(timeout=min(timeout_s, self._connect_timeout_s))
+            channel.settimeout(timeout_s)
+            channel.exec_command(shlex.join(full))
+            return _collect(channel, tuple(argv), deadline, timeout_s)
+        except (paramiko.SSHException, OSError) as error:
+            raise UnreachableError(f"SSH to {self._where()}: {_reason(error)}") from error
+
+    def tunnel(self, host: str, port: int) -> LoopbackForward:
+        """See `Shell.tunnel`."""
+        transport = self._transport()
+        with self._lock:
+            known = self._tunnels.get((host, port))
+            if known is None:
+                known = LoopbackForward(lambda: _direct(transport, host, port, self._connect_timeout_s))
+                self._tunnels[host, port] = known
+            return known
+
+    def probe(self, host: str, port: int, timeout_s: float = 5) -> Reach:
+        """See `Shell.probe`."""
+        transport = self._transport()
+        try:
+            transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout_s).close()
+        except paramiko.ChannelException as error:
+            if error.code == CONNECT_FAILED:
+                return Reach.REFUSED
+            raise UnreachableError(
+                f"sshd of {self._where()} forwards nothing: {_reason(error)} (AllowTcpForwarding)"
+            ) from error
+        except paramiko.SSHException as error:
+            # paramiko says so, and only so, when the other side stays silent.
+            if transport.is_active() and "imeout" in str(error):
+                return Reach.SILENT
+            raise UnreachableError(f"SSH to {self._where()}: {_reason(error)}") from error
+        return Reach.OPEN
+
+    def close(self) -> None:
+        """See `Shell.close`."""
+        with self._lock:
+            for tunnel in self._tunnels.values():
+                tunnel.close()
+            self._tunnels.clear()
+            if self._client is not None:
+                self._client.close()
+            self._client, self._failure = None, "closed"
+
+    def _where(self) -> str:
+        return f"{self._ssh.user}@{self._ssh.host}:{self._ssh.port}"
+
+    def _transport(self) -> paramiko.Transport:
+        # Under the lock: a neighbour's check may want this connection at the same time.
+        with self._lock:
+            if self._failure is not None:
+                raise UnreachableError(self._failure)
+            if self._client is None:
+                try:
+                    self._client = self._connect()
+                except (paramiko.SSHException, OSError) as error:
+                    self._failure = f"SSH to {self._where()}: {_reason(error)}"
+                    raise UnreachableError(self._failure) from error
+            transport = self._client.get_transport()
+            if transport is None or not transport.is_active():
+                raise UnreachableError(f"SSH to {self._where()}: the connection was lost")
+            return transport
+
+    def _connect(self) -> paramiko.SSHClient:
+        ssh, client = self._ssh, paramiko.SSHClient()
+        # A host that isn't known is refused: whoever answered would be handed the checks' trust.
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        client.load_system_host_keys(None if ssh.known_hosts is None else str(ssh.known_hosts))
+        wait = self._connect_timeout_s
+        own = ssh.key is None
+        client.connect(
+            ssh.host,
+            port=ssh.port,
+            username=ssh.user,
+            key_filename=None if ssh.key is None else str(ssh.key),
+            look_for_keys=own,
+            allow_agent=own,
+            timeout=wait,
+            banner_timeout=wait,
+            auth_timeout=wait,
+            channel_timeout=wait,
+        )
+        transport = client.get_transport()
+        if transport is not None:
+            transport.set_keepalive(KEEPALIVE_S)
+        return client
+
+
+def _direct(transport: paramiko.Transport, host: str, port: int, timeout_s: float) -> Channel:
+    channel = transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout_s)
+    return cast(Channel, channel)
+
+
+def _collect(channel: paramiko.Channel, argv: tuple[str, ...], deadline: float, timeout_s: float) -> Completed:
+    """Read both streams as they come, so that neither can block the other, until the command ended."""
+    out, err = bytearray(), bytearray()
+    try:
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise CommandTimeoutError(f"`{' '.join(argv)}` did not end within {timeout_s:g} s")
+            select.select([channel], [], [], left)
+            while channel.recv_ready():
+                out += channel.recv(CHUNK_BYTES)
+            while channel.recv_stderr_ready():
+                err += channel.recv_stderr(CHUNK_BYTES)
+            ended = channel.eof_received or channel.closed
+            if ended and not channel.recv_ready() and not channel.recv_stderr_ready():
+                break
+        if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
+            raise CommandTimeoutError(f"`{' '.join(argv)}` did not end within {timeout_s:g} s")
+        exit_code = channel.recv_exit_status()
+    finally:
+        channel.close()
+    if exit_code == -1:
+        raise UnreachableError(f"the connection was lost while `{' '.join(argv)}` ran")
+    return Completed(argv, exit_code, out.decode(errors="replace"), err.decode(errors="replace"))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, socket.timeout):
+        return "no answer in time"
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename}: no such file"
+    if isinstance(error, paramiko.BadHostKeyException):
+        return "its host key is not the one in known_hosts"
+    text = str(error) or type(error).__name__
+    return f"{text} (accept its key into known_hosts first)" if "not found in known_hosts" in text else text
