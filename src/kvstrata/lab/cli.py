@@ -34,7 +34,7 @@ def _errors_for_people() -> Iterator[None]:
     try:
         yield
     except LabError as error:
-        console.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True)
+        console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
         raise typer.Exit(1) from error
 
 

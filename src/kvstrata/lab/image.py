@@ -77,11 +77,31 @@ class Recipe:
 
     def digest(self) -> str:
         """Return the first 12 hex digits of the recipe's SHA-256."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        # How it is built counts as well; where it is built does not.
+        everything = [asdict(self), self.build_argv(Path("/scratch"))]
+        return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:12]
 
     def tag(self) -> str:
         """Return the image's name in podman."""
         return f"localhost/kvstrata-node:{self.suite}-{self.digest()}"
+
+    def build_argv(self, scratch: Path) -> list[str]:
+        """Return the mmdebstrap command that makes `scratch`/node.tar of node.sources and overlay.tar there."""
+        argv = ["mmdebstrap", "--mode=root", "--variant=apt", f"--include={','.join(self.packages)}"]
+        # The package lists stay: a node's first apt-get update then fetches only what is new.
+        argv.append("--skip=cleanup/apt/lists")
+        argv += ['--aptopt=Apt::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
+        argv += [f"--aptopt={line}" for line in self.apt_options]
+        argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
+        return [
+            *argv,
+            f"--customize-hook=tar-in {scratch}/overlay.tar /",
+            '--customize-hook=chroot "$1" update-ca-certificates',
+            f'--customize-hook=chroot "$1" systemctl mask {" ".join(self.masked)}',
+            '--customize-hook=chroot "$1" systemctl enable ssh.service',
+            '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/resolv.conf; : >"$1"/etc/machine-id',
+            *(self.suite, f"{scratch}/node.tar", f"{scratch}/node.sources"),
+        ]
 
 
 def proxy_settings(environ: Mapping[str, str]) -> dict[str, str]:
@@ -145,24 +165,12 @@ def _build(recipe: Recipe, target: Path, current: Step) -> None:
         scratch.chmod(0o755)
         _overlay(recipe, scratch / "overlay.tar")
         (scratch / "node.sources").write_text(recipe.sources)
-        argv = ["mmdebstrap", "--mode=root", "--variant=apt", f"--include={','.join(recipe.packages)}"]
-        argv += ['--aptopt=Apt::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
-        argv += [f"--aptopt={line}" for line in recipe.apt_options]
-        argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
-        argv += [
-            f"--customize-hook=tar-in {scratch}/overlay.tar /",
-            '--customize-hook=chroot "$1" update-ca-certificates',
-            f'--customize-hook=chroot "$1" systemctl mask {" ".join(recipe.masked)}',
-            '--customize-hook=chroot "$1" systemctl enable ssh.service',
-            '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/resolv.conf; : >"$1"/etc/machine-id',
-            *(recipe.suite, f"{scratch}/node.tar", f"{scratch}/node.sources"),
-        ]
 
         def say(line: str) -> None:
             if line.startswith(("I: ", "W: ", "E: ")):
                 current.note(line[3:])
 
-        shell.stream(argv, say, {"DEBIAN_FRONTEND": "noninteractive"})
+        shell.stream(recipe.build_argv(scratch), say, {"DEBIAN_FRONTEND": "noninteractive"})
         (scratch / "node.tar").replace(target)
 
 
@@ -179,5 +187,18 @@ def ensure(recipe: Recipe) -> str:
             _build(recipe, archive, current)
         current.note(f"importing {archive.stat().st_size / 2**20:.0f} MiB into podman")
         shell.run(("podman", "import", "--quiet", str(archive), tag), timeout_s=600)
+        _remove_others(recipe)
         current.result = f"built ({tag})"
     return tag
+
+
+def _remove_others(recipe: Recipe) -> None:
+    """Remove archives and images of earlier recipes of the suite; images in use stay until the next time."""
+    for archive in paths.images_dir().glob(f"node-{recipe.suite}-*.tar"):
+        if recipe.digest() not in archive.name:
+            archive.unlink()
+    repository, suite = recipe.tag().split(":")[0], f":{recipe.suite}-"
+    listed = shell.run(("podman", "images", "--format", "{{.Repository}}:{{.Tag}}")).split()
+    for image in listed:
+        if image.startswith(repository + suite) and image != recipe.tag():
+            shell.succeeds(("podman", "rmi", image))

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 
-console = Console(highlight=False)
+# Lines are not wrapped: they are read by programs too (molecule looks for "nothing changed").
+console = Console(highlight=False, soft_wrap=True)
 
 
 class Step:

@@ -1,0 +1,5 @@
+"""`python -m kvstrata.lab`."""
+
+from kvstrata.lab.cli import main
+
+main()
