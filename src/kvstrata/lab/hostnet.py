@@ -78,6 +78,16 @@ def hollow_tables(before: Mapping[str, Table], now: Mapping[str, Table]) -> list
     ]
 
 
+def newcomers(before: Mapping[str, Table], now: Mapping[str, Table]) -> list[str]:
+    """Return the chains that somebody other than podman has made since: they may rely on forwarding."""
+    return [
+        chain
+        for name, table in now.items()
+        for chain, policy in table.chains.items()
+        if policy == "-" and chain not in before.get(name, Table()).chains and not _OURS.match(chain)
+    ]
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """What the host's network looked like: ip_forward, the saved rules per filter, nft's tables."""
@@ -123,8 +133,10 @@ def restore(path: Path) -> list[str]:
     before = Snapshot(**json.loads(path.read_text()))
     now = take()
     done = []
+    others: list[str] = []
     for name, text in now.saved.items():
         old = parse_save(before.saved.get(name, ""))
+        others += newcomers(old, parse_save(text))
         commands = list(removals(old, parse_save(text)))
         for arguments in commands:
             shell.run((name, "--wait", *arguments))
@@ -137,7 +149,9 @@ def restore(path: Path) -> list[str]:
         if table.endswith(" netavark"):
             shell.run(("nft", "delete", "table", *table.split()))
             done.append(f"nft table {table} removed")
-    if now.ip_forward != before.ip_forward:
+    if now.ip_forward != before.ip_forward and others:
+        done.append(f"ip_forward stays {now.ip_forward} for {', '.join(others)}, made since")
+    elif now.ip_forward != before.ip_forward:
         _IP_FORWARD.write_text(before.ip_forward)
         done.append(f"ip_forward back to {before.ip_forward}")
     path.unlink()

@@ -1,0 +1,58 @@
+import re
+from ipaddress import IPv4Network
+from typing import Any
+
+import pytest
+
+from kvstrata.lab.errors import LabError
+from kvstrata.lab.spec import LabSpec, preset
+
+
+def spec(**changes: Any) -> LabSpec:
+    fields: dict[str, Any] = {"name": "lab", "subnet": IPv4Network("10.77.0.0/24"), "node_prefix": "node"}
+    return LabSpec(**(fields | changes))
+
+
+def test_presets_have_the_addresses_that_the_inventories_name() -> None:
+    lab, molecule = preset("lab"), preset("molecule")
+    assert [str(lab.address(node)) for node in lab.nodes] == ["10.77.0.11", "10.77.0.12"]
+    assert [str(molecule.address(node)) for node in molecule.nodes] == ["10.78.0.11", "10.78.0.12"]
+
+
+def test_a_node_keeps_its_address_whatever_the_count() -> None:
+    assert spec(count=1).address("node2") == spec(count=8).address("node2")
+
+
+def test_every_node_has_a_local_unicast_mac_of_its_own() -> None:
+    macs = {spec().mac(node) for node in spec().possible_nodes}
+    assert len(macs) == 8
+    assert all(int(mac[:2], 16) & 0b11 == 0b10 for mac in macs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"count": 0}, "0 nodes: allowed are 1 to 8"),
+        ({"count": 9}, "9 nodes: allowed are 1 to 8"),
+        ({"drives": 9}, "9 drives per node: allowed are 0 to 8"),
+        ({"drive_gib": 0}, "drive size 0 GiB: allowed are 1 to 1024"),
+        ({"memory_gib": 0}, "memory limit 0 GiB: allowed are 1 and more, or none"),
+        ({"suite": "sid"}, "suite 'sid': allowed are bookworm, trixie"),
+        ({"name": "Lab 1"}, "lab name 'Lab 1': allowed is [a-z]"),
+        ({"node_prefix": ""}, "node prefix '': allowed is [a-z]"),
+        ({"subnet": IPv4Network("10.0.0.0/28")}, "subnet 10.0.0.0/28: allowed are /24 and larger"),
+    ],
+)
+def test_a_bad_spec_is_refused_naming_what_was_given_and_what_is_allowed(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(LabError, match=re.escape(message)):
+        spec(**changes)
+
+
+def test_an_unknown_lab_is_refused() -> None:
+    with pytest.raises(LabError, match="lab 'prod': allowed are lab, molecule"):
+        preset("prod")
+
+
+def test_an_unknown_node_is_refused() -> None:
+    with pytest.raises(LabError, match="node 'm1': lab lab names its nodes node1 to node8"):
+        spec().address("m1")
