@@ -1,6 +1,9 @@
 from pathlib import Path
 
-from kvstrata.lab.hostnet import hollow_tables, newcomers, parse_save, removals
+import pytest
+
+from kvstrata.lab import hostnet, shell
+from kvstrata.lab.hostnet import Snapshot, hollow_tables, newcomers, parse_save, removals
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -51,3 +54,27 @@ def test_chains_that_others_made_since_are_noticed() -> None:
     assert newcomers({}, lab) == []
     assert newcomers({}, docker) == ["DOCKER", "DOCKER-USER"]
     assert newcomers(parse_save(saved("docker")), docker) == []
+
+
+@pytest.mark.parametrize(("now", "expected"), [("lab-up", "0"), ("docker-and-lab", "1")])
+def test_forwarding_goes_back_unless_somebody_else_came_to_need_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: str, expected: str
+) -> None:
+    record, ip_forward = tmp_path / "before.json", tmp_path / "ip_forward"
+    ip_forward.write_text("1")
+    snapshots = iter([Snapshot("0", {"iptables": ""}, []), Snapshot("1", {"iptables": saved(now)}, [])])
+    monkeypatch.setattr(hostnet, "take", lambda: next(snapshots))
+    monkeypatch.setattr(hostnet, "_IP_FORWARD", ip_forward)
+    monkeypatch.setattr(shell, "run", lambda _argv, **_: "")
+    hostnet.record(record)
+    hostnet.restore(record)
+    assert ip_forward.read_text() == expected
+    assert not record.exists()
+
+
+def test_what_was_recorded_first_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = tmp_path / "before.json"
+    record.write_text("the first")
+    monkeypatch.setattr(hostnet, "take", lambda: Snapshot("1", {}, []))
+    hostnet.record(record)
+    assert record.read_text() == "the first"

@@ -48,6 +48,7 @@ def test_a_node_cannot_open_the_disk_of_this_machine(node: nodes.Container) -> N
     root = Path("/").stat().st_dev
     if os.major(root) == 0:
         pytest.skip("the root file system of this machine is on no block device of its own")
-    make = f"mknod /run/disk b {os.major(root)} {os.minor(root)}"
+    # Below /dev, for the other tmpfs are mounted nodev and would refuse on their own.
+    make = f"mknod /dev/probe b {os.major(root)} {os.minor(root)}"
     with pytest.raises(shell.CommandError, match="Operation not permitted"):
-        over_ssh(node, f"trap 'rm -f /run/disk' EXIT; {make} && head -c1 /run/disk")
+        over_ssh(node, f"trap 'rm -f /dev/probe' EXIT; {make} && head -c1 /dev/probe")

@@ -41,19 +41,22 @@ def below(loops: Iterable[Loop], folder: Path) -> list[Loop]:
     return [loop for loop in loops if loop.image.is_relative_to(folder)]
 
 
+def check_image(image: Path, size_gib: int) -> None:
+    """Raise LabError when the file is there with another size: it may hold data."""
+    if image.exists() and image.stat().st_size != size_gib * 2**30:
+        raise LabError(
+            f"drive image {image} is {image.stat().st_size / 2**30:g} GiB, asked for are {size_gib}: "
+            "`lab down` (without --keep-data) removes it"
+        )
+
+
 def ensure_image(image: Path, size_gib: int) -> None:
-    """Make the sparse file; LabError when one of another size is there, which may hold data."""
-    size = size_gib * 2**30
-    if image.exists():
-        if image.stat().st_size != size:
-            raise LabError(
-                f"drive image {image} is {image.stat().st_size / 2**30:g} GiB, asked for are {size_gib}: "
-                "`lab down` (without --keep-data) removes it"
-            )
-        return
-    image.parent.mkdir(parents=True, exist_ok=True)
-    with image.open("xb") as file:
-        file.truncate(size)
+    """Make the sparse file unless it is there; LabError when it is there with another size."""
+    check_image(image, size_gib)
+    if not image.exists():
+        image.parent.mkdir(parents=True, exist_ok=True)
+        with image.open("xb") as file:
+            file.truncate(size_gib * 2**30)
 
 
 def attach(image: Path, *, wanted: str | None = None) -> str:

@@ -63,6 +63,8 @@ def up(spec: LabSpec) -> bool:
             found = len(present[node].devices) if node in present else spec.drives
             if found != spec.drives:
                 raise LabError(f"{node} has {found} drives, asked for are {spec.drives}: `lab down` first")
+            for path in _drive_images(spec, node):
+                drives.check_image(path, spec.drive_gib)
 
         # Each is its own step only when there is something to do: a lab that runs answers at once.
         tag = image.ensure(image.host_recipe(spec.suite))
