@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import shlex
 import socket
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+from paramiko.pkey import UnknownKeyType
 
 from kvstrata.cluster import Ssh
 from kvstrata.verify.forward import Channel, LoopbackForward
@@ -20,6 +24,10 @@ CHUNK_BYTES = 1 << 16
 KEEPALIVE_S = 15
 # RFC 4254, 5.1: the code for "the server could not connect to the target".
 CONNECT_FAILED = 2
+# EOFError is how paramiko tells that the other side hung up in the middle of something.
+_TROUBLE = (paramiko.SSHException, OSError, EOFError)
+# What paramiko logs is told by the checks; unhandled, it would also be printed.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class SshShell:
@@ -30,6 +38,8 @@ class SshShell:
         self._ssh = ssh
         self._connect_timeout_s = connect_timeout_s
         self._lock = threading.Lock()
+        # paramiko keeps one "last exception" per connection: two failing openings would mix theirs up.
+        self._opening = threading.Lock()
         self._client: paramiko.SSHClient | None = None
         self._failure: str | None = None
         self._tunnels: dict[tuple[str, int], LoopbackForward] = {}
@@ -43,7 +53,7 @@ class SshShell:
             channel.settimeout(timeout_s)
             channel.exec_command(shlex.join(full))
             return _collect(channel, tuple(argv), deadline, timeout_s)
-        except (paramiko.SSHException, OSError) as error:
+        except _TROUBLE as error:
             raise UnreachableError(f"SSH to {self._where()}: {_reason(error)}") from error
 
     def tunnel(self, host: str, port: int) -> LoopbackForward:
@@ -52,7 +62,7 @@ class SshShell:
         with self._lock:
             known = self._tunnels.get((host, port))
             if known is None:
-                known = LoopbackForward(lambda: _direct(transport, host, port, self._connect_timeout_s))
+                known = LoopbackForward(lambda: self._direct(transport, host, port))
                 self._tunnels[host, port] = known
             return known
 
@@ -60,14 +70,16 @@ class SshShell:
         """See `Shell.probe`."""
         transport = self._transport()
         try:
-            transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout_s).close()
+            with self._opening:
+                channel = transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout_s)
+            channel.close()
         except paramiko.ChannelException as error:
             if error.code == CONNECT_FAILED:
                 return Reach.REFUSED
             raise UnreachableError(
                 f"sshd of {self._where()} forwards nothing: {_reason(error)} (AllowTcpForwarding)"
             ) from error
-        except paramiko.SSHException as error:
+        except _TROUBLE as error:
             # paramiko says so, and only so, when the other side stays silent.
             if transport.is_active() and "imeout" in str(error):
                 return Reach.SILENT
@@ -84,6 +96,13 @@ class SshShell:
                 self._client.close()
             self._client, self._failure = None, "closed"
 
+    def _direct(self, transport: paramiko.Transport, host: str, port: int) -> Channel:
+        with self._opening:
+            channel = transport.open_channel(
+                "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=self._connect_timeout_s
+            )
+        return cast(Channel, channel)
+
     def _where(self) -> str:
         return f"{self._ssh.user}@{self._ssh.host}:{self._ssh.port}"
 
@@ -95,7 +114,7 @@ class SshShell:
             if self._client is None:
                 try:
                     self._client = self._connect()
-                except (paramiko.SSHException, OSError) as error:
+                except _TROUBLE as error:
                     self._failure = f"SSH to {self._where()}: {_reason(error)}"
                     raise UnreachableError(self._failure) from error
             transport = self._client.get_transport()
@@ -109,14 +128,16 @@ class SshShell:
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
         client.load_system_host_keys(None if ssh.known_hosts is None else str(ssh.known_hosts))
         wait = self._connect_timeout_s
+        key = None if ssh.key is None else _key(ssh.key)
         own = ssh.key is None
         client.connect(
             ssh.host,
             port=ssh.port,
             username=ssh.user,
-            key_filename=None if ssh.key is None else str(ssh.key),
+            pkey=key,
             look_for_keys=own,
-            allow_agent=own,
+            # An agent can also open the key file that has a passphrase.
+            allow_agent=key is None,
             timeout=wait,
             banner_timeout=wait,
             auth_timeout=wait,
@@ -128,9 +149,15 @@ class SshShell:
         return client
 
 
-def _direct(transport: paramiko.Transport, host: str, port: int, timeout_s: float) -> Channel:
-    channel = transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout_s)
-    return cast(Channel, channel)
+def _key(path: Path) -> paramiko.PKey | None:
+    """The private key in a file; None when it has a passphrase. Raises SSHException, OSError."""
+    # Read here: given the file's name, paramiko reports a refused key as one of the wrong kind.
+    try:
+        return paramiko.PKey.from_path(path)
+    except TypeError:
+        return None
+    except (ValueError, UnsupportedAlgorithm, UnknownKeyType) as error:
+        raise paramiko.SSHException(f"{path}: not a private key that can be read") from error
 
 
 def _collect(channel: paramiko.Channel, argv: tuple[str, ...], deadline: float, timeout_s: float) -> Completed:
@@ -166,5 +193,7 @@ def _reason(error: Exception) -> str:
         return f"{error.filename}: no such file"
     if isinstance(error, paramiko.BadHostKeyException):
         return "its host key is not the one in known_hosts"
+    if isinstance(error, EOFError):
+        return "the connection was lost"
     text = str(error) or type(error).__name__
     return f"{text} (accept its key into known_hosts first)" if "not found in known_hosts" in text else text

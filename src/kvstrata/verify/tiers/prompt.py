@@ -40,13 +40,16 @@ def build(service: Service, model: str, target_tokens: int, seed: str) -> Prompt
     for _ in range(ATTEMPTS):
         text = _text(seed, words)
         tokens = _count(service, model, text)
+        if tokens < 1:
+            raise UnableError(f"the engine's /tokenize counts {tokens} tokens in {len(text)} characters")
         if tokens >= target_tokens and (best is None or tokens < best.tokens):
             best = Prompt(text, tokens, seed)
         if target_tokens <= tokens <= target_tokens + SLACK_TOKENS:
             break
         # A little over, so that the search ends just above the target and not just below.
         goal = target_tokens + SLACK_TOKENS / 2
-        words = max(1, math.ceil(words + (goal - tokens) * words / max(tokens, 1)))
+        # Never more than twice in one go: a tokenizer that hardly counts must not make an endless text.
+        words = max(1, min(words * 2, math.ceil(words * goal / tokens)))
     if best is None:
         raise UnableError(f"no prompt of {target_tokens} tokens could be built with the engine's /tokenize")
     return best

@@ -1,0 +1,149 @@
+"""The cluster model from JSON: what it keeps, and which errors name which place."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvstrata.cluster import InvalidClusterError, StoreEngine, Tier, TiersPolicy, load, parse
+
+DOCUMENT: dict[str, Any] = {
+    "schema": 1,
+    "site": "lab",
+    "profile": "cpu",
+    "model": {"name": "m", "path": "/srv/models/m", "max_model_len": 8192, "dtype": "float32"},
+    "nodes": [
+        {
+            "name": "node1",
+            "ssh": {
+                "host": "10.0.0.1",
+                "port": 22,
+                "user": "root",
+                "key": "~/key",
+                "known_hosts": None,
+                "become": False,
+            },
+            "units": ["kvrocks@d0.service", "lmcache.service"],
+            "mounts": [{"path": "/drives/d0", "fstype": "xfs"}],
+            "stores": [
+                {
+                    "drive": "d0",
+                    "unit": "kvrocks@d0.service",
+                    "engine": "kvrocks",
+                    "host": "10.1.0.1",
+                    "port": 6666,
+                    "password": "hush-hush",
+                    "tier": "ssd",
+                }
+            ],
+            "lmcache": {"unit": "lmcache.service", "zmq_port": 5555, "http_port": 8090, "chunk_size": 256},
+            "engines": [{"unit": "vllm@0.service", "host": "10.1.0.1", "port": 8000}],
+            "router": {"unit": "vllm-router.service", "host": "10.1.0.1", "port": 9000},
+        }
+    ],
+    "verify": {"tiers": "if_changed", "prompt_tokens": 4096, "timeout_s": 300, "state_dir": "~/state"},
+}
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """The document with the value at a path such as `nodes.0.ssh.port` replaced, or removed for ..."""
+    document = copy.deepcopy(DOCUMENT)
+    at: Any = document
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    for part in parents:
+        at = at[part]
+    if value is ...:
+        del at[last]
+    else:
+        at[last] = value
+    return document
+
+
+def test_a_whole_document_becomes_a_cluster() -> None:
+    cluster = parse(DOCUMENT)
+    node = cluster.node("node1")
+    assert node.ssh.key == Path("~/key").expanduser()
+    assert node.ssh.known_hosts is None
+    assert (node.stores[0].engine, node.stores[0].tier) == (StoreEngine.KVROCKS, Tier.SSD)
+    assert node.stores[0].address == "10.1.0.1:6666"
+    assert node.fabric_host == "10.1.0.1"
+    assert cluster.engines[0].url == "http://10.1.0.1:8000"
+    assert cluster.verify.tiers is TiersPolicy.IF_CHANGED
+    assert cluster.verify.state_dir == Path("~/state").expanduser()
+
+
+def test_a_node_without_listeners_is_known_by_its_ssh_address() -> None:
+    document = changed("nodes.0.stores", [])
+    document["nodes"][0] |= {"engines": [], "router": None, "lmcache": None}
+    assert parse(document).nodes[0].fabric_host == "10.0.0.1"
+
+
+def test_an_unknown_node_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        parse(DOCUMENT).node("node9")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("schema", 2, "schema: 2, this version of kvstrata reads 1"),
+        ("nodes", [], "nodes: empty"),
+        ("nodes", {}, "nodes: expected a list, got an object"),
+        ("nodes.0.ssh.port", ..., r"nodes\[0\]\.ssh\.port: missing"),
+        ("nodes.0.ssh.port", 70000, r"nodes\[0\]\.ssh\.port: 70000, allowed is 1\.\.65535"),
+        ("nodes.0.ssh.port", "22", r"nodes\[0\]\.ssh\.port: expected a whole number, got a string"),
+        ("nodes.0.ssh.port", True, r"nodes\[0\]\.ssh\.port: expected a whole number, got bool"),
+        ("nodes.0.ssh.become", "yes", r"nodes\[0\]\.ssh\.become: expected true or false"),
+        ("nodes.0.ssh", None, r"nodes\[0\]\.ssh: expected an object, got null"),
+        ("nodes.0.units.1", "", r"nodes\[0\]\.units\[1\]: empty"),
+        ("nodes.0.stores.0.engine", "rocks", r"stores\[0\]\.engine: 'rocks', allowed is one of kvrocks, redis"),
+        ("nodes.0.stores.0.password", "", r"nodes\[0\]\.stores\[0\]\.password: empty"),
+        ("nodes.0.lmcache.chunk_size", 0, r"lmcache\.chunk_size: 0, allowed is at least 1"),
+        ("verify.timeout_s", 0, r"verify\.timeout_s: 0, allowed is more than 0"),
+        ("verify.tiers", "maybe", r"verify\.tiers: 'maybe', allowed is one of if_changed, always, never"),
+        ("model", ..., "model: missing"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_path(path: str, value: object, message: str) -> None:
+    with pytest.raises(InvalidClusterError, match=message):
+        parse(changed(path, value))
+
+
+def test_two_nodes_of_one_name_are_refused() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["nodes"] *= 2
+    with pytest.raises(InvalidClusterError, match=r"nodes\[1\]\.name: 'node1' is nodes\[0\] already"):
+        parse(document)
+
+
+def test_a_document_that_is_no_object_is_refused() -> None:
+    with pytest.raises(InvalidClusterError, match="document: expected an object, got a list"):
+        parse([])
+
+
+def test_a_password_of_the_wrong_kind_is_not_quoted_in_the_error() -> None:
+    with pytest.raises(InvalidClusterError) as caught:
+        parse(changed("nodes.0.stores.0.password", ["hush-hush"]))
+    assert "hush-hush" not in str(caught.value)
+
+
+def test_no_representation_shows_a_password() -> None:
+    cluster = parse(DOCUMENT)
+    assert "hush-hush" not in repr(cluster)
+    assert "hush-hush" in str(asdict(cluster))
+
+
+def test_a_file_is_read_and_a_bad_one_is_named(tmp_path: Path) -> None:
+    good, broken = tmp_path / "good.json", tmp_path / "broken.json"
+    good.write_text(json.dumps(DOCUMENT))
+    broken.write_text("{")
+    assert load(good) == parse(DOCUMENT)
+    with pytest.raises(InvalidClusterError, match=r"broken\.json: not JSON"):
+        load(broken)
+    with pytest.raises(InvalidClusterError, match=r"missing\.json: No such file"):
+        load(tmp_path / "missing.json")

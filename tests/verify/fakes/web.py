@@ -1,0 +1,60 @@
+"""An HTTP server whose routes are functions of the request's body."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+
+type Route = Callable[[dict[str, Any]], object]
+
+
+class Code(int):
+    """An answer that is only a status code."""
+
+
+class WebServer:
+    """A route returns text, something for JSON, a Code, or an iterator of server-sent events."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, Route] = {}
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._reply({})
+
+            def do_POST(self) -> None:
+                self._reply(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+
+            def _reply(self, body: dict[str, Any]) -> None:
+                route = outer.routes.get(self.path)
+                answer = Code(404) if route is None else route(body)
+                self.send_response(answer if isinstance(answer, Code) else 200)
+                if isinstance(answer, Iterator):
+                    self.end_headers()
+                    for event in answer:
+                        self.wfile.write(f"data: {event}\n\n".encode())
+                        self.wfile.flush()
+                    return
+                text = "" if isinstance(answer, Code) else answer if isinstance(answer, str) else json.dumps(answer)
+                self.send_header("content-length", str(len(text.encode())))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Keep the tests' output clean."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port: int = self._server.server_address[1]
+
+    def __enter__(self) -> WebServer:
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()

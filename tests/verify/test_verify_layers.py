@@ -1,0 +1,319 @@
+"""Each check of the node layers, as it passes and as it fails, and what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kvstrata.verify.check import Check, Layer, Status
+from kvstrata.verify.layers import NODE_LAYERS
+from kvstrata.verify.shell import Reach
+from tests.verify.fakes.shell import closed_port
+from tests.verify.fakes.site import FINDMNT, Code, Site
+
+
+def ask(site: Site, layer: Layer, check_id: str, alone: bool = False) -> Check:
+    checks = list(NODE_LAYERS[layer](site.context(alone=alone)))
+    return next(check for check in checks if check.id == check_id)
+
+
+def test_everything_passes_on_a_good_site(site: Site) -> None:
+    for layer, checks in NODE_LAYERS.items():
+        for check in checks(site.context()):
+            assert check.status is Status.PASS, check
+            assert check.layer is layer
+
+
+def test_every_check_names_host_expectation_and_a_command_to_look_further(site: Site) -> None:
+    for layer in NODE_LAYERS.values():
+        for check in layer(site.context()):
+            assert check.host == "node1"
+            assert check.expected
+            assert check.hint.startswith("ssh root@10.9.0.11 ")
+
+
+# -- host ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "seen"),
+    [
+        ("LoadState=not-found\nActiveState=inactive", "knows no such unit"),
+        ("LoadState=loaded\nActiveState=failed\nSubState=failed\nNRestarts=5", "failed (failed), enabled, 5 restarts"),
+        ("LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nNRestarts=1", "1 restart by itself"),
+        ("LoadState=loaded\nActiveState=active\nSubState=exited", "active (exited)"),
+        (
+            "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=disabled",
+            "active (running), disabled",
+        ),
+    ],
+)
+def test_a_unit_that_is_not_running_and_enabled_fails(site: Site, state: str, seen: str) -> None:
+    site.nodes["node1"].units["kvrocks@d0.service"] = state
+    check = ask(site, Layer.HOST, "host.unit")
+    assert check.status is Status.FAIL
+    assert check.what == "kvrocks@d0.service"
+    assert seen in check.seen
+    assert check.hint == "ssh root@10.9.0.11 journalctl -u kvrocks@d0.service -n 50 --no-pager"
+
+
+def test_units_that_cannot_be_asked_are_errors_and_not_failures(site: Site) -> None:
+    del site.nodes["node1"].shell.answers["systemctl show"]
+    check = ask(site, Layer.HOST, "host.unit")
+    assert check.status is Status.ERROR
+    assert "exited 127" in check.seen
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({"fstype": "ext4"}, "ext4 from /dev/nvme0n1"),
+        ({"fstype": "xfs", "maj:min": "0:45", "source": "tmpfs"}, "not from a block device"),
+        ({"fsroot": "/some/folder"}, "the folder /some/folder of another file system"),
+        ({"options": "ro,noatime"}, "read-only"),
+    ],
+)
+def test_a_mount_of_another_kind_fails(site: Site, change: dict[str, str], seen: str) -> None:
+    found = {"filesystems": [FINDMNT["filesystems"][0] | change]}
+    site.nodes["node1"].shell.answers["findmnt"] = json.dumps(found)
+    check = ask(site, Layer.HOST, "host.mount")
+    assert check.status is Status.FAIL
+    assert seen in check.seen
+
+
+def test_a_folder_that_is_no_mount_point_fails(site: Site) -> None:
+    shell = site.nodes["node1"].shell
+    shell.answers["findmnt"], shell.exits["findmnt"] = "", 1
+    check = ask(site, Layer.HOST, "host.mount")
+    assert (check.status, check.seen) == (Status.FAIL, "not a mount point")
+
+
+# -- store -----------------------------------------------------------------------------------------
+
+
+def test_a_store_without_password_fails(site: Site) -> None:
+    site.resp["node1"].password = None
+    check = ask(site, Layer.STORE, "store.auth")
+    assert (check.status, check.seen) == (Status.FAIL, "no password was accepted")
+
+
+@pytest.mark.parametrize("engine", ["kvrocks", "redis"])
+def test_a_store_with_another_password_fails(site: Site, engine: str) -> None:
+    site.resp["node1"].password = "another"
+    site.resp["node1"].engine = engine
+    for check_id in ("store.auth", "store.roundtrip", "store.engine", "store.fabric"):
+        check = ask(site, Layer.STORE, check_id)
+        assert (check.status, check.seen) == (Status.FAIL, "the inventory's password was refused")
+
+
+def test_a_store_that_does_not_listen_fails_with_its_address(site: Site) -> None:
+    del site.nodes["node1"].shell.ports["10.9.0.11", 6666]
+    check = ask(site, Layer.STORE, "store.roundtrip")
+    assert (check.status, check.seen) == (Status.FAIL, "10.9.0.11:6666: Connection refused")
+
+
+def test_a_store_that_changes_the_value_fails(site: Site) -> None:
+    site.resp["node1"].corrupt = True
+    check = ask(site, Layer.STORE, "store.roundtrip")
+    assert check.status is Status.FAIL
+    assert "1048576 bytes came back with sha256" in check.seen
+
+
+def test_a_store_that_loses_the_value_fails(site: Site) -> None:
+    site.resp["node1"].forgets = True
+    check = ask(site, Layer.STORE, "store.roundtrip")
+    assert (check.status, check.seen) == (Status.FAIL, "the value just written is not there")
+
+
+def test_a_store_that_cannot_delete_fails(site: Site) -> None:
+    site.resp["node1"].keeps_deleted = True
+    check = ask(site, Layer.STORE, "store.roundtrip")
+    assert check.status is Status.FAIL
+    assert "could not be deleted" in check.seen
+
+
+def test_the_round_trip_leaves_nothing_behind_even_when_it_fails(site: Site) -> None:
+    site.resp["node1"].corrupt = True
+    ask(site, Layer.STORE, "store.roundtrip")
+    assert site.resp["node1"].data == {}
+    assert "EXPIRE" in site.resp["node1"].commands
+
+
+def test_redis_where_the_inventory_says_kvrocks_fails(site: Site) -> None:
+    site.resp["node1"].engine = "redis"
+    check = ask(site, Layer.STORE, "store.engine")
+    assert (check.status, check.expected, check.seen) == (Status.FAIL, "kvrocks", "redis 7.0.15")
+
+
+def test_data_outside_the_drive_fails(site: Site) -> None:
+    site.resp["node1"].folder = "/var/lib/kvrocks"
+    check = ask(site, Layer.STORE, "store.dir")
+    assert (check.status, check.seen) == (Status.FAIL, "/var/lib/kvrocks")
+
+
+def test_a_store_closed_to_other_nodes_fails(site: Site) -> None:
+    del site.nodes["node2"].shell.ports["10.9.0.11", 6666]
+    assert ask(site, Layer.STORE, "store.roundtrip").status is Status.PASS
+    check = ask(site, Layer.STORE, "store.fabric")
+    assert check.status is Status.FAIL
+    assert check.what == "d0 10.9.0.11:6666 from node2"
+
+
+def test_a_dram_store_passes_but_says_loudly_that_the_ssd_tier_is_not_proven(site: Site) -> None:
+    site.document["nodes"][0]["stores"][0] |= {"engine": "redis", "tier": "dram"}
+    site.resp["node1"].engine = "redis"
+    assert ask(site, Layer.STORE, "store.engine").status is Status.PASS
+    check = ask(site, Layer.STORE, "store.ssd")
+    assert check.status is Status.SKIP
+    assert "DRAM store (redis-server): NOT the SSD tier" in check.seen
+
+
+def test_the_password_is_in_no_check(site: Site) -> None:
+    site.resp["node1"].password = "another"
+    for check in NODE_LAYERS[Layer.STORE](site.context()):
+        assert "secret-pw" not in json.dumps(check.as_json())
+
+
+# -- cache -----------------------------------------------------------------------------------------
+
+
+def status_with(**changes: Any) -> Callable[[dict[str, Any]], object]:
+    good: dict[str, Any] = {
+        "is_healthy": True,
+        "chunk_size": 256,
+        "storage_manager": {"l2_adapters": [{"type": "valkey", "is_healthy": True}]},
+        "registered_gpu_ids": [1],
+    }
+    return lambda body: good | changes
+
+
+@pytest.mark.parametrize(
+    ("check_id", "changes", "seen"),
+    [
+        ("cache.health", {"is_healthy": False}, "/status says is_healthy false"),
+        ("cache.chunk", {"chunk_size": 16}, "16 tokens"),
+        ("cache.l2", {"storage_manager": {"l2_adapters": []}}, "no L2 adapter"),
+        (
+            "cache.l2",
+            {"storage_manager": {"l2_adapters": [{"type": "valkey", "is_healthy": False}]}},
+            "not healthy: valkey",
+        ),
+        ("cache.engines", {"registered_gpu_ids": []}, "0: an engine runs without its cache"),
+    ],
+)
+def test_what_lmcache_reports_wrong_fails(site: Site, check_id: str, changes: dict[str, Any], seen: str) -> None:
+    site.cache["node1"].routes["/status"] = status_with(**changes)
+    check = ask(site, Layer.CACHE, check_id)
+    assert check.status is Status.FAIL
+    assert seen in check.seen
+
+
+def test_an_unhealthy_lmcache_fails(site: Site) -> None:
+    site.cache["node1"].routes["/healthcheck"] = lambda body: {"status": "unhealthy"}
+    check = ask(site, Layer.CACHE, "cache.health")
+    assert (check.status, check.seen) == (Status.FAIL, "/healthcheck says 'unhealthy'")
+
+
+def test_an_l2_whose_stores_never_succeed_fails_though_everything_says_healthy(site: Site) -> None:
+    site.nodes["node1"].count |= {"submitted": 40, "completed": 0}
+    check = ask(site, Layer.CACHE, "cache.l2")
+    assert check.status is Status.FAIL
+    assert "stored 0 of 40 chunks" in check.seen
+
+
+def test_an_lmcache_that_does_not_answer_fails_with_the_reason(site: Site) -> None:
+    del site.nodes["node1"].shell.ports["127.0.0.1", 8090]
+    check = ask(site, Layer.CACHE, "cache.health")
+    assert (check.status, check.seen) == (Status.FAIL, "GET 127.0.0.1:8090/healthcheck: Connection refused")
+
+
+@pytest.mark.parametrize("where", ["node1", "node2"])
+def test_an_lmcache_reachable_on_the_fabric_fails(site: Site, where: str) -> None:
+    site.nodes[where].shell.reaches["10.9.0.11", 8090] = Reach.OPEN
+    check = ask(site, Layer.CACHE, "cache.closed")
+    assert check.status is Status.FAIL
+    assert f"open from {where}" in check.seen
+
+
+def test_an_lmcache_behind_a_silent_firewall_passes(site: Site) -> None:
+    site.nodes["node2"].shell.reaches["10.9.0.11", 8090] = Reach.SILENT
+    check = ask(site, Layer.CACHE, "cache.closed")
+    assert (check.status, check.seen) == (Status.PASS, "refused from node1, no answer from node2")
+
+
+# -- engine ----------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_is_not_healthy_fails(site: Site) -> None:
+    site.engine["node1"].routes["/health"] = lambda body: Code(503)
+    check = ask(site, Layer.ENGINE, "engine.health")
+    assert (check.status, check.seen) == (Status.FAIL, "/health answers 503")
+
+
+@pytest.mark.parametrize(
+    ("served", "seen"),
+    [
+        ([{"id": "other", "max_model_len": 8192}], "other with 8192 tokens"),
+        ([{"id": "m", "max_model_len": 4096}], "m with 4096 tokens"),
+        ([], "no model"),
+    ],
+)
+def test_an_engine_with_another_model_fails(site: Site, served: list[dict[str, Any]], seen: str) -> None:
+    site.engine["node1"].routes["/v1/models"] = lambda body: {"data": served}
+    check = ask(site, Layer.ENGINE, "engine.model")
+    assert (check.status, check.seen) == (Status.FAIL, seen)
+    assert check.expected == "m with 8192 tokens"
+
+
+# -- router ----------------------------------------------------------------------------------------
+
+
+def test_a_router_that_is_down_fails(site: Site) -> None:
+    site.nodes["node1"].shell.ports["10.9.0.11", 9000] = closed_port()
+    for check_id in ("router.health", "router.completion"):
+        assert ask(site, Layer.ROUTER, check_id).status is Status.FAIL
+
+
+def test_a_router_that_is_not_healthy_fails(site: Site) -> None:
+    site.router.routes["/health"] = lambda body: Code(503)
+    check = ask(site, Layer.ROUTER, "router.health")
+    assert (check.status, check.seen) == (Status.FAIL, "/health answers 503")
+
+
+def test_missing_unknown_and_unhealthy_workers_fail_by_name(site: Site) -> None:
+    workers = [
+        {"url": "http://10.9.0.11:8000", "is_healthy": False},
+        {"url": "http://10.9.0.99:8000", "is_healthy": True},
+    ]
+    site.router.routes["/workers"] = lambda body: {"workers": workers}
+    check = ask(site, Layer.ROUTER, "router.workers")
+    assert check.status is Status.FAIL
+    assert check.seen == (
+        "missing http://10.9.0.12:8000; unknown http://10.9.0.99:8000; unhealthy http://10.9.0.11:8000"
+    )
+
+
+def test_a_router_that_lists_no_workers_is_a_loud_skip(site: Site) -> None:
+    del site.router.routes["/workers"]
+    check = ask(site, Layer.ROUTER, "router.workers")
+    assert check.status is Status.SKIP
+    assert check.seen.startswith("NOT CHECKED: ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "seen"),
+    [
+        ({"model": "other", "choices": [{}], "usage": {"completion_tokens": 8}}, "an answer of 'other'"),
+        ({"model": "m", "choices": [], "usage": {"completion_tokens": 0}}, "an empty answer"),
+        (Code(500), "answered 500"),
+        ("<html>", "not JSON"),
+    ],
+)
+def test_a_bad_completion_through_the_router_fails(site: Site, answer: object, seen: str) -> None:
+    site.router.routes["/v1/chat/completions"] = lambda body: answer
+    check = ask(site, Layer.ROUTER, "router.completion")
+    assert check.status is Status.FAIL
+    assert seen in check.seen
