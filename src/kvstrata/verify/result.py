@@ -98,7 +98,7 @@ def could_not_check(inventory: str, why: str) -> dict[str, Json]:
         "expected": "an inventory that describes a cluster",
         "seen": why,
         "status": Status.ERROR.value,
-        "hint": f"ansible-inventory -i {inventory} --graph --vars",
+        "hint": f"ansible-inventory -i {inventory} --graph",
         "duration_s": 0.0,
         "data": {},
     }
