@@ -21,6 +21,8 @@ class Release:
     python: str
     wheels: str
     """Folder on the controller with every wheel of the lock."""
+    lock: str
+    """The lock on the controller."""
     package: str
     """kvstrata's own wheel on the controller."""
     changed: bool
@@ -59,4 +61,4 @@ def prepare(house: Wheelhouse, project: Path, cache: Path) -> Release:
     if built:
         subprocess.run(["uv", "build", "--quiet", "--wheel", "--out-dir", str(output), str(project)], check=True)
     package = next(output.glob("kvstrata-*.whl"))
-    return Release(identity, house.python, str(wheels), str(package), downloaded or built)
+    return Release(identity, house.python, str(wheels), str(house.lock), str(package), downloaded or built)
