@@ -25,6 +25,11 @@ def with_mount(drive: Mapping[str, Any], root: str) -> dict[str, Any]:
     return {**drive, "mount": mount, "unit": mount.strip("/").replace("/", "-") + ".mount"}
 
 
+def mount_of(drive: Mapping[str, Any], fstype: str) -> dict[str, str]:
+    """Return what the verifier wants to know of a drive's mount."""
+    return {"path": drive["mount"], "fstype": fstype}
+
+
 class FilterModule:
     """What Ansible looks for in a filter plugin."""
 
@@ -35,4 +40,5 @@ class FilterModule:
             "kvstrata_restart_backoff": restart_backoff,
             "kvstrata_port": port_of,
             "kvstrata_with_mount": with_mount,
+            "kvstrata_mount_of": mount_of,
         }

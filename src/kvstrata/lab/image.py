@@ -27,13 +27,18 @@ MASKED = (
     *("nvmf-autoconnect.service", "e2scrub_reap.service", "e2scrub_all.timer", "fstrim.timer"),
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer"),
 )
+# What a container manager leaves to be done before systemd starts.
+_INIT = """\
+#!/bin/sh
 # cgroup v1: podman mounts the hierarchies read-only, and systemd then neither makes cgroups nor enforces
 # MemoryMax. The container's own cgroup namespace keeps this inside the node.
-_INIT_V1 = """\
-#!/bin/sh
-for hierarchy in /sys/fs/cgroup/*/; do
-  mount -o remount,bind,rw,nosuid,nodev,noexec "$hierarchy"
-done
+if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
+  for hierarchy in /sys/fs/cgroup/*/; do
+    mount -o remount,bind,rw,nosuid,nodev,noexec "$hierarchy"
+  done
+fi
+# systemd hands credentials to services through mounts that must reach the service's own mount namespace.
+mount --make-rshared /
 exec /sbin/init
 """
 # Host keys are made at the first boot, so that no two nodes share one; RSA would cost seconds.
@@ -129,7 +134,7 @@ def make_recipe(
         if name != "no_proxy"
     ]
     files = [
-        File("usr/local/sbin/lab-init", _INIT_V1, 0o755),
+        File("usr/local/sbin/lab-init", _INIT, 0o755),
         File("etc/systemd/system/ssh.service.d/10-lab.conf", _SSH_UNIT),
         File("etc/ssh/sshd_config.d/10-lab.conf", _SSHD_CONFIG),
         File("etc/environment", "".join(f"{name}={value}\n" for name, value in proxies.items())),

@@ -107,7 +107,7 @@ def run_argv(spec: LabSpec, node: str, image: str, devices: tuple[str, ...], mou
     argv += ["--volume", f"{mounts.public_key}:/etc/ssh/authorized_keys.d/{mounts.user}:ro"]
     argv += ["--log-driver", "k8s-file", "--pull", "never"]
     argv += ["--label", f"{LAB_LABEL}={spec.name}", "--label", f"{NODE_LABEL}={node}"]
-    command = [image, "/sbin/init" if host.cgroup_v2 else "/usr/local/sbin/lab-init"]
+    command = [image, "/usr/local/sbin/lab-init"]
     # Which loop devices they are is no part of the recipe: that may change when a node starts again.
     recipe = hashlib.sha256(json.dumps([argv, len(devices), command]).encode()).hexdigest()[:12]
     argv += ["--label", f"{RECIPE_LABEL}={recipe}", "--label", f"{DEVICES_LABEL}={','.join(devices)}"]
