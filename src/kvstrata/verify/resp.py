@@ -14,6 +14,9 @@ from kvstrata.cluster import Store
 from kvstrata.verify.check import UnmetError
 from kvstrata.verify.shell import Shell
 
+# Kvrocks' words for what Redis calls WRONGPASS; redis-py knows only the latter.
+_REFUSED_BY_KVROCKS = "invalid password"
+
 
 @contextmanager
 def connection(shell: Shell, store: Store, password: str | None, timeout_s: float) -> Iterator[redis.Redis]:
@@ -40,6 +43,8 @@ def connection(shell: Shell, store: Store, password: str | None, timeout_s: floa
     except redis.AuthenticationError:
         raise
     except (redis.RedisError, OSError) as error:
+        if _REFUSED_BY_KVROCKS in str(error).lower():
+            raise redis.AuthenticationError(str(error)) from error
         reason = tunnel.error or str(error) or type(error).__name__
         raise UnmetError(f"{store.address}: {reason}") from error
     finally:
