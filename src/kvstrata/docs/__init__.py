@@ -1,0 +1,1 @@
+"""The generated part of the documentation: docs/variables.md, from the specifications that Ansible itself checks."""
