@@ -15,7 +15,9 @@ from typing import Any
 NAME = "lab-llama-136m"
 FINGERPRINT = "fingerprint.json"
 # The shape alone does not say how weights and files are made: raise this when that changes.
-_FORMAT = 1
+_FORMAT = 2
+
+_ATTENTION_SCALE = 0.08
 
 _BYTES = 256
 _SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|start|>", "<|end|>")
@@ -56,7 +58,7 @@ def config(shape: Shape) -> dict[str, Any]:
         "rms_norm_eps": 1e-5,
         "rope_theta": 500000.0,
         "hidden_act": "silu",
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": False,
         "torch_dtype": "float32",
         "dtype": "float32",
         "bos_token_id": _BOS,
@@ -84,8 +86,9 @@ def _write_weights(path: Path, shape: Shape, seed: int) -> None:
     for layer in range(shape.layers):
         name = f"model.layers.{layer}"
         tensors |= {
-            f"{name}.self_attn.q_proj.weight": normal(queries, shape.hidden),
-            f"{name}.self_attn.k_proj.weight": normal(values, shape.hidden),
+            # Strong enough that attention picks out tokens instead of averaging the whole prompt away.
+            f"{name}.self_attn.q_proj.weight": normal(queries, shape.hidden, _ATTENTION_SCALE),
+            f"{name}.self_attn.k_proj.weight": normal(values, shape.hidden, _ATTENTION_SCALE),
             f"{name}.self_attn.v_proj.weight": normal(values, shape.hidden),
             f"{name}.self_attn.o_proj.weight": normal(shape.hidden, queries),
             f"{name}.mlp.gate_proj.weight": normal(shape.intermediate, shape.hidden),
@@ -95,14 +98,30 @@ def _write_weights(path: Path, shape: Shape, seed: int) -> None:
             f"{name}.post_attention_layernorm.weight": ones(),
         }
     tensors["model.norm.weight"] = ones()
+    # A head of its own, and zeros for what is not printable: with tied embeddings the model would repeat the last
+    # token for ever, and equal answers would prove nothing.
+    head = normal(shape.vocabulary, shape.hidden)
+    head[[token for token in range(shape.vocabulary) if token not in _printable()]] = 0
+    tensors["lm_head.weight"] = head
     save_file(tensors, path, metadata={"format": "pt"})
+
+
+def _alphabet() -> list[str]:
+    """The letters that stand for the 256 bytes; a letter's place is its token."""
+    from tokenizers import pre_tokenizers
+
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def _printable() -> set[int]:
+    """The tokens that the model answers with: printable ASCII, which the alphabet writes as itself."""
+    return {token for token, letter in enumerate(_alphabet()) if letter.isascii()}
 
 
 def _write_tokenizer(folder: Path, shape: Shape) -> None:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(_alphabet())}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in _SPECIAL])

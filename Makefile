@@ -1,0 +1,37 @@
+# Two commands matter: `make lab` and `make test`. Everything else is a part of one of them.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+SHELL := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: help env lab lab-down verify test lint unit docs
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env:
+	@scripts/bootstrap.sh
+
+lab: env ## Start two nodes, deploy them and verify the deployment
+	kvstrata lab model
+	kvstrata artifacts release cpu
+	kvstrata lab up
+	ansible-playbook site.yml -i inventories/lab
+
+lab-down: env ## Remove the nodes and every trace of them
+	kvstrata lab down
+
+verify: env ## Verify the running lab
+	kvstrata verify -i inventories/lab
+
+test: env ## Run everything that CI runs, with a time for each step
+	python scripts/test.py
+
+lint: env ## Run the linters alone
+	python scripts/test.py lint
+
+unit: env ## Run the unit tests alone
+	python scripts/test.py unit
+
+docs: env ## Generate docs/variables.md from the roles' specifications
+	python -m kvstrata.docs
