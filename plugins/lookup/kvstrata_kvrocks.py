@@ -26,7 +26,12 @@ options:
 class LookupModule(LookupBase):  # type: ignore[misc]
     """The lookup, in Ansible's form."""
 
-    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
+    def run(  # the signature is Ansible's
+        self,
+        terms: list[str],
+        variables: dict[str, Any] | None = None,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
+    ) -> list[dict[str, Any]]:
         """Return path (or null), sha256 and the reason, for each path named."""
         try:
             locked = read_lock(PROJECT / "artifacts.lock.yml").kvrocks

@@ -34,8 +34,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return one id for each wheelhouse named."""
         self.set_options(var_options=variables, direct=kwargs)
-        lock = read_lock(PROJECT / "artifacts.lock.yml")
         try:
+            lock = read_lock(PROJECT / "artifacts.lock.yml")
             houses = [lock.wheelhouse(term) for term in terms]
         except LockError as error:
             raise AnsibleLookupError(str(error)) from error

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -32,8 +33,9 @@ def answers(url: str) -> str:
             return "" if response.status == 200 else f"HTTP {response.status}"
     except urllib.error.HTTPError as error:
         return f"HTTP {error.code}"
-    except (OSError, ValueError) as error:
-        return str(error)
+    except (OSError, ValueError, http.client.HTTPException) as error:  # the last where something else speaks
+        # Not every error has a text, so its name is said.
+        return f"{type(error).__name__}: {error}"
 
 
 def unit_state(module: AnsibleModule, unit: str) -> dict[str, str]:
@@ -45,7 +47,7 @@ def unit_state(module: AnsibleModule, unit: str) -> dict[str, str]:
 def journal(module: AnsibleModule, unit: str) -> list[str]:
     """Return the last lines of a unit's journal."""
     _, out, _ = module.run_command(["journalctl", "-u", unit, "-n", str(JOURNAL_LINES), "-o", "cat", "--no-pager"])
-    return out.splitlines()
+    return str(out).splitlines()
 
 
 def main() -> None:

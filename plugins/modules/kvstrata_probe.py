@@ -136,6 +136,7 @@ def listeners(ports: list[int]) -> dict[str, list[dict[str, str]]]:
     """Return for each port who listens there: process, unit, address."""
     users: dict[str, list[dict[str, str]]] = {str(port): [] for port in ports}
     wanted = listening_inodes(ports)
+    named: set[str] = set()
     for link in glob.glob("/proc/[0-9]*/fd/*") if wanted else []:
         try:
             inode = os.readlink(link)[len("socket:[") : -1]
@@ -145,8 +146,13 @@ def listeners(ports: list[int]) -> dict[str, list[dict[str, str]]]:
             port, address = wanted[inode]
             pid = link.split("/")[2]
             entry = {"process": read(f"/proc/{pid}/comm").strip(), "unit": unit_of(pid), "address": address}
+            named.add(inode)
             if entry not in users[str(port)]:
                 users[str(port)].append(entry)
+    # The kernel's own listeners, and those of another PID namespace, have no process here; their port is taken too.
+    for inode in wanted.keys() - named:
+        port, address = wanted[inode]
+        users[str(port)].append({"process": "a process not visible here", "unit": "", "address": address})
     return users
 
 

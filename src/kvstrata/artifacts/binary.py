@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def resolve(source: Path, locked: Binary, cache: Path) -> Found:
         try:
             with urllib.request.urlopen(locked.url, timeout=TIMEOUT_S) as response:  # noqa: S310 - the lock's own URL
                 content = response.read()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:  # the latter when the connection is cut in the middle
             return Found(None, None, f"{source} does not exist and {locked.url} is out of reach: {error}")
         seen = hashlib.sha256(content).hexdigest()
         if seen != locked.sha256:

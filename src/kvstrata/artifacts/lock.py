@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 SCHEMA = 1
+_PYTHON = re.compile(r"3\.\d+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,28 +69,47 @@ def read_lock(path: Path) -> Lock:
         LockError: if an entry is missing or of the wrong form.
         OSError: if the file cannot be read.
     """
-    document = yaml.safe_load(path.read_text())
+    try:
+        document = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise LockError(f"{path} is no YAML: {error}") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         seen = document.get("schema") if isinstance(document, dict) else document
         raise LockError(f"{path}: schema is {seen!r}, allowed is {SCHEMA}")
     try:
-        houses = {name: _wheelhouse(name, entry, path.parent) for name, entry in document["wheelhouses"].items()}
+        entries = _mapping("wheelhouses", document["wheelhouses"])
+        houses = {name: _wheelhouse(name, entry, path.parent) for name, entry in entries.items()}
         return Lock(houses, _binary("kvrocks", document["kvrocks"]))
     except KeyError as missing:
         raise LockError(f"{path}: the entry {missing} is missing") from missing
 
 
-def _wheelhouse(name: str, entry: Mapping[str, Any], base: Path) -> Wheelhouse:
+def _wheelhouse(name: str, value: object, base: Path) -> Wheelhouse:
+    where = f"wheelhouses.{name}"
+    entry = _mapping(where, value)
+    python, platforms = entry["python"], entry["platforms"]
+    # A bare 3.10 is the number 3.1 to YAML, so only text is taken.
+    if not isinstance(python, str) or not _PYTHON.fullmatch(python):
+        raise LockError(f'{where}.python is {python!r}, allowed is a version in quotes, as "3.11"')
+    if not isinstance(platforms, list):
+        raise LockError(f"{where}.platforms is {platforms!r}, allowed is a list of tags")
     return Wheelhouse(
         name=name,
         lock=base / entry["lock"],
-        python=str(entry["python"]),
-        platforms=tuple(entry["platforms"]),
+        python=python,
+        platforms=tuple(platforms),
         extra_index=entry.get("extra_index"),
     )
 
 
-def _binary(name: str, entry: Mapping[str, Any]) -> Binary:
+def _mapping(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise LockError(f"{name} is {value!r}, allowed is a mapping")
+    return value
+
+
+def _binary(name: str, value: object) -> Binary:
+    entry = _mapping(name, value)
     sha256 = entry["sha256"]
     if sha256 is not None and not _SHA256.fullmatch(str(sha256)):
         raise LockError(f"{name}.sha256 is {sha256!r}, allowed are 64 hexadecimal digits or null")

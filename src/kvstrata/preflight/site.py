@@ -57,6 +57,6 @@ def _drives(where: str, drives: Sequence[Mapping[str, Any]]) -> list[Problem]:
     problems += [
         Problem(where, "kvstrata_drives[].name", drive["name"], "a lower-case letter, then up to 7 of a-z, 0-9 and _")
         for drive in drives
-        if not _DRIVE_NAME.fullmatch(drive["name"])
+        if not _DRIVE_NAME.fullmatch(str(drive["name"]))  # YAML reads a bare 0 as a number
     ]
     return problems
