@@ -1,0 +1,232 @@
+"""The rules over what the probe saw on a host; what it saw is data here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from kvstrata.preflight.host import Wanted, is_own, judge_drive, judge_host, label_of
+
+DEVICE = "/dev/disk/by-id/nvme-A"
+MOUNT = "/var/lib/kvstrata/drives/d0"
+DRIVE = {"name": "d0", "device": DEVICE, "fstype": "xfs", "mount": MOUNT}
+OURS = {"type": "xfs", "label": "kvs-d0", "uuid": "1"}
+FOREIGN = {"type": "ext4", "label": "data", "uuid": "2"}
+
+BLANK: dict[str, Any] = {
+    "exists": True,
+    "block": True,
+    "whole": True,
+    "signatures": [],
+    "partitions": [],
+    "holders": [],
+    "mounts": [],
+    "swap": False,
+    "size": 2**40,
+}
+MISSING = {**BLANK, "exists": False, "block": False, "whole": False, "size": 0}
+
+ACCEPTED = {
+    "a blank drive": BLANK,
+    "our own file system, not mounted": {**BLANK, "signatures": [OURS]},
+    "our own file system, mounted where it belongs": {**BLANK, "signatures": [OURS], "mounts": [MOUNT]},
+}
+REFUSED = {
+    "missing": (MISSING, "a device that exists on the host; this one does not"),
+    "a regular file": ({**MISSING, "exists": True}, "a block device"),
+    "a partition": ({**BLANK, "whole": False}, "a whole drive, not a partition"),
+    "partitioned": ({**BLANK, "partitions": ["nvme0n1p1", "nvme0n1p2"]}, "nvme0n1p1, nvme0n1p2"),
+    "held": ({**BLANK, "holders": ["dm-0"]}, "held by dm-0"),
+    "mounted": ({**BLANK, "signatures": [FOREIGN], "mounts": ["/home"]}, "mounted at /home"),
+    "ours, mounted elsewhere": ({**BLANK, "signatures": [OURS], "mounts": ["/mnt"]}, "mounted at /mnt"),
+    "ours, also mounted elsewhere": ({**BLANK, "signatures": [OURS], "mounts": [MOUNT, "/mnt"]}, "/mnt"),
+    "a stranger on our mount point": ({**BLANK, "signatures": [FOREIGN], "mounts": [MOUNT]}, f"mounted at {MOUNT}"),
+    "swap": ({**BLANK, "signatures": [{"type": "swap", "label": "", "uuid": "3"}], "swap": True}, "not swap space"),
+    "a foreign file system": ({**BLANK, "signatures": [FOREIGN]}, "this one carries: ext4"),
+    "XFS of somebody else": ({**BLANK, "signatures": [{**OURS, "label": "data"}]}, "this one carries: xfs"),
+    "XFS of another drive of ours": ({**BLANK, "signatures": [{**OURS, "label": "kvs-d1"}]}, "carries: xfs"),
+    "our label on another file system": ({**BLANK, "signatures": [{**OURS, "type": "ext4"}]}, "carries: ext4"),
+    "ours and a RAID's": (
+        {**BLANK, "signatures": [OURS, {"type": "linux_raid_member", "label": "", "uuid": "4"}]},
+        "carries: xfs, linux_raid_member",
+    ),
+}
+
+
+@pytest.mark.parametrize("seen", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_a_drive_that_is_blank_or_ours_is_taken(seen: Mapping[str, Any]) -> None:
+    assert judge_drive("n1", DRIVE, seen) == []
+
+
+@pytest.mark.parametrize(("seen", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_any_other_drive_is_refused_by_its_variable_and_path(seen: Mapping[str, Any], reason: str) -> None:
+    (problem,) = judge_drive("n1", DRIVE, seen)
+    assert (problem.where, problem.variable, problem.given) == ("n1", "kvstrata_drives[d0].device", DEVICE)
+    assert reason in problem.allowed
+
+
+def test_a_drive_with_data_is_never_said_to_be_formatted_by_us() -> None:
+    (problem,) = judge_drive("n1", DRIVE, {**BLANK, "signatures": [FOREIGN]})
+    assert "kvstrata never formats a drive that holds data" in problem.allowed
+    assert f"wipefs {DEVICE}" in problem.allowed
+
+
+def test_labels_fit_in_xfs() -> None:
+    assert len(label_of("a" * 8)) == 12
+    assert is_own(DRIVE, {"signatures": [{**OURS, "label": label_of("d0")}]})
+
+
+# --- whole hosts ---
+
+MODEL = "/srv/models/m"
+STORE_PORT = {"port": 6666, "variable": "kvrocks_first_port", "unit": "kvrocks@d0.service"}
+ENGINE_PORT = {"port": 8000, "variable": "vllm_first_port", "unit": "vllm@0.service"}
+
+
+def wanted(**changes: Any) -> Wanted:
+    fields: dict[str, Any] = {
+        "systems": {"debian": ["12"], "ubuntu": ["22.04", "24.04"]},
+        "python": "3.11",
+        "fabric_address": "10.0.0.1",
+        "model_path": MODEL,
+        "drives": [DRIVE],
+        "ports": [STORE_PORT, ENGINE_PORT],
+    }
+    return Wanted(**{**fields, **changes})
+
+
+def probe(**changes: Any) -> dict[str, Any]:
+    seen = {
+        "os": {"id": "debian", "version_id": "12"},
+        "pythons": {"3.11": "/usr/bin/python3.11"},
+        "addresses": ["127.0.0.1", "10.0.0.1"],
+        "paths": {
+            MODEL: {"exists": True, "directory": True},
+            f"{MODEL}/config.json": {"exists": True, "directory": False},
+        },
+        "devices": {DEVICE: BLANK},
+        "ports": {"6666": [], "8000": []},
+    }
+    return {**seen, **changes}
+
+
+def lines(wanted_: Wanted, seen: Mapping[str, Any]) -> list[str]:
+    return [str(problem) for problem in judge_host("n1", wanted_, seen)]
+
+
+def listener(unit: str, process: str = "python") -> dict[str, str]:
+    return {"process": process, "unit": unit, "address": "0.0.0.0"}  # noqa: S104
+
+
+def test_a_host_as_the_inventory_wants_it_passes() -> None:
+    assert lines(wanted(), probe()) == []
+
+
+@pytest.mark.parametrize(("name", "release"), [("debian", "12"), ("ubuntu", "22.04"), ("ubuntu", "24.04")])
+def test_every_supported_release_passes(name: str, release: str) -> None:
+    assert lines(wanted(), probe(os={"id": name, "version_id": release})) == []
+
+
+@pytest.mark.parametrize(("name", "release"), [("debian", "11"), ("ubuntu", "12"), ("rocky", "9.4"), ("debian", "")])
+def test_any_other_system_is_refused_with_the_supported_ones(name: str, release: str) -> None:
+    assert lines(wanted(), probe(os={"id": name, "version_id": release})) == [
+        f"n1: operating system is '{name} {release}'; allowed: debian 12, ubuntu 22.04/24.04"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pythons", "given"),
+    [
+        ({}, "none"),
+        ({"3.13": "/usr/bin/python3.13", "3.10": "/usr/bin/python3.10"}, "3.10, 3.13"),
+        ({"3.1": "/usr/bin/python3.1"}, "3.1"),
+    ],
+)
+def test_a_host_without_the_wheelhouses_python_is_refused(pythons: dict[str, str], given: str) -> None:
+    assert lines(wanted(), probe(pythons=pythons)) == [
+        f"n1: Python of the node is '{given}'; allowed: 3.11, as the wheelhouse of artifacts.lock.yml needs"
+    ]
+
+
+def test_one_python_among_several_is_enough() -> None:
+    assert lines(wanted(), probe(pythons={"3.11": "a", "3.12": "b"})) == []
+
+
+def test_an_address_that_the_host_has_not_is_refused_with_those_that_it_has() -> None:
+    assert lines(wanted(fabric_address="10.0.0.9"), probe()) == [
+        "n1: kvstrata_fabric_address is '10.0.0.9'; allowed: an address of the host: 127.0.0.1, 10.0.0.1"
+    ]
+
+
+def test_a_model_that_is_not_there_is_refused() -> None:
+    nothing = {"exists": False, "directory": False}
+    assert lines(wanted(), probe(paths={MODEL: nothing, f"{MODEL}/config.json": nothing})) == [
+        f"n1: kvstrata_model.path is '{MODEL}'; allowed: a directory that exists on the host; this one does not"
+    ]
+
+
+def test_a_directory_without_config_json_is_no_model() -> None:
+    paths = {MODEL: {"exists": True, "directory": True}, f"{MODEL}/config.json": {"exists": False, "directory": False}}
+    assert lines(wanted(), probe(paths=paths)) == [
+        f"n1: kvstrata_model.path is '{MODEL}'; allowed: a model directory; this one has no config.json"
+    ]
+
+
+def test_a_port_of_somebody_else_is_refused_with_who_has_it() -> None:
+    seen = probe(ports={"6666": [], "8000": [listener("nginx.service", "nginx"), listener("", "caddy")]})
+    assert lines(wanted(), seen) == [
+        "n1: vllm_first_port (vllm@0.service) is 8000; "
+        "allowed: a free port; on this one listens caddy (no unit), nginx (nginx.service)"
+    ]
+
+
+def test_a_port_that_its_own_unit_holds_is_fine_on_a_second_run() -> None:
+    assert lines(wanted(), probe(ports={"6666": [listener("kvrocks@d0.service")], "8000": []})) == []
+
+
+def test_a_port_that_another_unit_of_ours_holds_is_refused() -> None:
+    (line,) = lines(wanted(), probe(ports={"6666": [listener("kvrocks@d1.service", "kvrocks")], "8000": []}))
+    assert line.endswith("on this one listens kvrocks (kvrocks@d1.service)")
+
+
+@pytest.mark.parametrize("port", [0, 80, 1023, 65536])
+def test_a_port_out_of_range_is_refused(port: int) -> None:
+    seen = probe(ports={str(port): []})
+    assert lines(wanted(ports=[{**ENGINE_PORT, "port": port}]), seen) == [
+        f"n1: vllm_first_port (vllm@0.service) is {port}; allowed: a port from 1024 to 65535"
+    ]
+
+
+@pytest.mark.parametrize("port", [1024, 65535])
+def test_the_first_and_the_last_port_are_fine(port: int) -> None:
+    assert lines(wanted(ports=[{**ENGINE_PORT, "port": port}]), probe(ports={str(port): []})) == []
+
+
+def test_two_units_on_one_port_are_refused_by_both_names() -> None:
+    ports = [STORE_PORT, {**ENGINE_PORT, "port": 6666}]
+    assert lines(wanted(ports=ports), probe(ports={"6666": []})) == [
+        "n1: kvrocks_first_port (kvrocks@d0.service) and vllm_first_port (vllm@0.service) is 6666; "
+        "allowed: a port of its own for each unit of a host"
+    ]
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    seen = probe(
+        os={"id": "rocky", "version_id": "9"},
+        pythons={},
+        addresses=[],
+        paths={MODEL: {"exists": False, "directory": False}, f"{MODEL}/config.json": {}},
+        devices={DEVICE: MISSING},
+        ports={"6666": [listener("")], "8000": [listener("")]},
+    )
+    assert [problem.variable for problem in judge_host("n1", wanted(), seen)] == [
+        "operating system",
+        "Python of the node",
+        "kvstrata_fabric_address",
+        "kvstrata_model.path",
+        "kvstrata_drives[d0].device",
+        "kvrocks_first_port (kvrocks@d0.service)",
+        "vllm_first_port (vllm@0.service)",
+    ]
