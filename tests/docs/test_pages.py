@@ -1,0 +1,78 @@
+"""The hand-written pages name what the code has: links, directives, checks, fields, settings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kvstrata.paths import PROJECT
+from kvstrata.verify.check import Check, Layer, Status
+from kvstrata.verify.result import could_not_check
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+DOCS = PROJECT / "docs"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9_ -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def defaults(role: str) -> dict[str, object]:
+    """A role's defaults."""
+    found: dict[str, object] = yaml.safe_load((PROJECT / "roles" / role / "defaults" / "main.yml").read_text())
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file_or_heading(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_table_has_rows_of_one_width(page: Path) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", page.read_text(), re.MULTILINE):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1, table
+
+
+def test_every_directive_of_the_store_profile_has_its_value_and_reason() -> None:
+    profile = yaml.safe_load((PROJECT / "roles" / "kvrocks" / "vars" / "main.yml").read_text())["_kvrocks_profile"]
+    text = (DOCS / "kvrocks.md").read_text()
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+?) \|", text, re.MULTILINE))
+    for directive, value in profile.items():
+        default = re.fullmatch(r"{{ (\w+) }}", str(value))
+        expected = f"`{default[1]}` ({defaults('kvrocks')[default[1]]})" if default else str(value)
+        assert rows.get(directive) == expected
+
+
+def test_every_kernel_setting_has_its_value_and_reason() -> None:
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+?) \|", (DOCS / "host.md").read_text(), re.MULTILINE))
+    sysctls = defaults("host")["host_sysctls"]
+    assert isinstance(sysctls, dict)
+    assert {name: rows.get(name) for name in sysctls} == {name: str(value) for name, value in sysctls.items()}
+
+
+def test_every_check_of_the_verifier_is_explained() -> None:
+    sources = "".join(path.read_text() for path in (PROJECT / "src" / "kvstrata" / "verify").rglob("*.py"))
+    layers = "|".join(Layer)
+    ids = set(re.findall(rf'"((?:{layers})\.[a-z_]+)"', sources))
+    page = (DOCS / "verify.md").read_text()
+    unexplained = {name for name in ids if not name.endswith(".all") and f"`{name}`" not in page}
+    assert len(ids) > 20
+    assert unexplained == set()
+
+
+def test_every_field_of_the_json_document_is_explained() -> None:
+    page = (DOCS / "verify.md").read_text()
+    check = Check("id", Layer.HOST, "host", "what", "expected", "seen", Status.PASS, "hint")
+    for field in (*could_not_check("inventory", "why"), *check.as_json()):
+        assert f"`{field}`" in page
