@@ -1,0 +1,41 @@
+"""Running a module of plugins/modules the way Ansible does: arguments as JSON on stdin, one JSON object back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kvstrata.paths import PROJECT
+
+
+def run_module(
+    name: str, args: Mapping[str, Any], *, check_mode: bool = False, path: Path | None = None
+) -> dict[str, Any]:
+    """Run a module and return its result.
+
+    Args:
+        name: file name without its ending.
+        args: the task's arguments.
+        check_mode: whether Ansible runs with --check.
+        path: a folder that comes first on PATH.
+    """
+    given = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check_mode}}
+    search = os.environ["PATH"] if path is None else f"{path}:{os.environ['PATH']}"
+    completed = subprocess.run(
+        [sys.executable, str(PROJECT / "plugins" / "modules" / f"{name}.py")],
+        input=json.dumps(given),
+        env={**os.environ, "PATH": search},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    # A traceback, where an answer was due, is shown as it is.
+    assert completed.stdout.strip(), completed.stderr
+    result: dict[str, Any] = json.loads(completed.stdout)
+    return result
