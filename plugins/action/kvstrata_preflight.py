@@ -48,5 +48,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             host_vars = facts["hostvars"][host]
             given = {name: host_vars[name] for name in host_vars if name.startswith(ours)}
             problems += variables.unknown(host, given, known, ours)
+            problems += variables.overridden(host, given, variables.mapped(PROJECT))
             problems += variables.mistyped(host, given, variables.site_specs(PROJECT))
         return problems

@@ -7,27 +7,25 @@ from typing import Any
 
 from kvstrata.units import hardening, restart_backoff
 
+DRIVES = "/var/lib/kvstrata/drives"
+"""Where the drives are mounted. Without a "-" in it, which systemd's unit names would have to escape."""
+FSTYPE = "xfs"
+
 
 def port_of(entry: Mapping[str, Any], variable: str, unit: str) -> dict[str, Any]:
     """Return what preflight wants to know of a port: its number, the variable that sets it, the unit that owns it."""
     return {"port": entry["port"], "variable": variable, "unit": unit.format(**entry)}
 
 
-def with_mount(drive: Mapping[str, Any], root: str) -> dict[str, Any]:
-    """Return a drive with its mount point under `root` and the name of its mount unit.
-
-    Raises:
-        ValueError: if the path holds a "-", which systemd's unit names would have to escape.
-    """
-    mount = f"{root.rstrip('/')}/{drive['name']}"
-    if "-" in mount:
-        raise ValueError(f"mount point {mount!r} holds a '-'; allowed are names and a nvme_mount_root without one")
-    return {**drive, "mount": mount, "unit": mount.strip("/").replace("/", "-") + ".mount"}
+def with_mount(drive: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a drive with where and as what it is mounted, and the name of its mount unit."""
+    mount = f"{DRIVES}/{drive['name']}"
+    return {**drive, "mount": mount, "fstype": FSTYPE, "unit": mount.strip("/").replace("/", "-") + ".mount"}
 
 
-def mount_of(drive: Mapping[str, Any], fstype: str) -> dict[str, str]:
+def mount_of(drive: Mapping[str, Any]) -> dict[str, str]:
     """Return what the verifier wants to know of a drive's mount."""
-    return {"path": drive["mount"], "fstype": fstype}
+    return {"path": drive["mount"], "fstype": drive["fstype"]}
 
 
 class FilterModule:

@@ -11,12 +11,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: kvstrata_store
-short_description: Await a store and compare its configuration
+short_description: Await stores and compare their configuration
 description: Speaks RESP itself, so that a node needs no client. Changes nothing.
 options:
-  host: {description: Address of the store., type: str, required: true}
-  port: {description: Port of the store., type: int, required: true}
-  password: {description: Its password., type: str, required: true}
+  stores:
+    description: Stores of this node, each with host, port and password; other keys are passed over.
+    type: list
+    elements: dict
+    required: true
   engine: {description: What must answer., type: str, choices: [kvrocks, redis], required: true}
   config: {description: Directive to expected value; compared with CONFIG GET., type: dict, default: {}}
   timeout: {description: Seconds to wait until it is ready., type: int, default: 60}
@@ -99,13 +101,34 @@ def differences(connection: Connection, wanted: dict[str, Any]) -> list[str]:
     return lines
 
 
+def check(store: dict[str, Any], engine: str, config: dict[str, Any], timeout: float) -> str:
+    """Await one store; return what is wrong with it, or nothing."""
+    address = f"{store['host']}:{store['port']}"
+    try:
+        connection = await_ready(store["host"], store["port"], store["password"], timeout)
+    except TimeoutError as error:
+        return str(error)
+    running = engine_of(connection.call("INFO", "server"))
+    if running != engine:
+        return f"{address} runs {running}, expected {engine}"
+    lines = differences(connection, config)
+    connection.close()
+    return f"{address}: the effective configuration is not the rendered one: {'; '.join(lines)}" if lines else ""
+
+
 def main() -> None:
     """Run the module."""
+    store = {
+        "host": {"type": "str", "required": True},
+        "port": {"type": "int", "required": True},
+        "password": {"type": "str", "required": True, "no_log": True},
+        "drive": {"type": "str"},
+        "node": {"type": "str"},
+        "max_db_size_gib": {"type": "int"},
+    }
     module = AnsibleModule(
         argument_spec={
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "required": True},
-            "password": {"type": "str", "required": True, "no_log": True},
+            "stores": {"type": "list", "elements": "dict", "required": True, "options": store},
             "engine": {"type": "str", "choices": ["kvrocks", "redis"], "required": True},
             "config": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 60},
@@ -113,22 +136,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     want = module.params
-    try:
-        # In check mode a store that does not run yet is no error: the run would have started it.
-        patience = 0 if module.check_mode else want["timeout"]
-        connection = await_ready(want["host"], want["port"], want["password"], patience)
-    except TimeoutError as error:
-        if module.check_mode:
-            module.exit_json(changed=False, msg=f"NOT CHECKED in check mode: {error}")
-        module.fail_json(msg=str(error))
-    info = connection.call("INFO", "server")
-    if engine_of(info) != want["engine"] and not module.check_mode:
-        module.fail_json(msg=f"{want['host']}:{want['port']} runs {engine_of(info)}, expected {want['engine']}")
-    lines = differences(connection, want["config"])
-    connection.close()
-    if lines and not module.check_mode:
-        module.fail_json(msg="the effective configuration is not the rendered one: " + "; ".join(lines))
-    module.exit_json(changed=False, engine=engine_of(info), differences=lines)
+    # In check mode a store that does not run yet is no error: the run would have started it.
+    patience = 0 if module.check_mode else want["timeout"]
+    wrong = [check(store, want["engine"], want["config"], patience) for store in want["stores"]]
+    wrong = [message for message in wrong if message]
+    if wrong and not module.check_mode:
+        module.fail_json(msg="; ".join(wrong))
+    module.exit_json(changed=False, msg="NOT CHECKED in check mode: " + "; ".join(wrong) if wrong else "all ready")
 
 
 if __name__ == "__main__":

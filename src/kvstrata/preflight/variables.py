@@ -51,6 +51,18 @@ def unknown(where: str, names: Mapping[str, Any], known: Mapping[str, Any], ours
     return problems
 
 
+def mapped(project: Path) -> frozenset[str]:
+    """Return the role variables that playbooks/vars/roles.yml sets; it outranks every inventory."""
+    names: dict[str, Any] = yaml.safe_load((project / "playbooks" / "vars" / "roles.yml").read_text())
+    return frozenset(name for name in names if not name.startswith("_"))
+
+
+def overridden(where: str, given: Mapping[str, Any], names: frozenset[str]) -> list[Problem]:
+    """Return a problem for each variable that an inventory sets in vain, because the playbooks set it too."""
+    allowed = "nothing here, the playbooks set it: set the kvstrata_ variable that docs/variables.md names for it"
+    return [Problem(where, name, given[name], allowed) for name in given if name in names]
+
+
 def mistyped(where: str, given: Mapping[str, Any], specs: Mapping[str, Any]) -> list[Problem]:
     """Return a problem for each site-wide variable that is missing or has a value that its specification refuses."""
     problems = []

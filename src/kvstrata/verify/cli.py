@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from kvstrata.cluster import Cluster, DescribeError, InvalidClusterError, Node, TiersPolicy, describe
+from kvstrata.cluster import Cluster, DescribeError, InvalidClusterError, Node, TiersPolicy, describe, load
 from kvstrata.verify import report, result, runner
 from kvstrata.verify.check import Json, Layer
 from kvstrata.verify.result import Verdict
@@ -28,7 +28,12 @@ class BadOptionError(ValueError):
 
 
 def verify(
-    inventory: Annotated[Path, typer.Option("--inventory", "-i", help="Inventory of the site, as for Ansible.")],
+    inventory: Annotated[
+        Path | None, typer.Option("--inventory", "-i", help="Inventory of the site, as for Ansible.")
+    ] = None,
+    cluster_file: Annotated[
+        Path | None, typer.Option("--cluster", help="What playbooks/describe.yml wrote, instead of an inventory.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the report.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON into this file.")] = None,
     tiers: Annotated[
@@ -47,12 +52,13 @@ def verify(
 ) -> None:
     """Check a running site, layer by layer. Exit 0: all good, 1: a check failed, 2: could not check."""
     out, err = _console(stderr=False), _console(stderr=True)
+    source = inventory or cluster_file
     try:
-        err.print(f"[dim]..[/] reading {escape(str(inventory))}", highlight=False)
-        cluster = describe(inventory)
+        err.print(f"[dim]..[/] reading {escape(str(source))}", highlight=False)
+        cluster = _cluster(inventory, cluster_file)
         selection = _selection(cluster, tiers, only, limit, tier_nodes, seed)
-    except (DescribeError, InvalidClusterError, BadOptionError) as error:
-        _deliver(result.could_not_check(str(inventory), str(error)), as_json, output, err)
+    except (DescribeError, InvalidClusterError, BadOptionError, OSError) as error:
+        _deliver(result.could_not_check(str(source), str(error)), as_json, output, err)
         err.print(f"[bold magenta]COULD NOT CHECK[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(Verdict.COULD_NOT_CHECK) from None
     shells = {node.name: _shell(node) for node in cluster.nodes}
@@ -67,6 +73,14 @@ def verify(
     if not as_json:
         report.show(found, out)
     raise typer.Exit(found.verdict if written else Verdict.COULD_NOT_CHECK)
+
+
+def _cluster(inventory: Path | None, cluster_file: Path | None) -> Cluster:
+    if inventory is not None and cluster_file is None:
+        return describe(inventory)
+    if cluster_file is not None and inventory is None:
+        return load(cluster_file)
+    raise BadOptionError("give either --inventory or --cluster")
 
 
 def _console(stderr: bool) -> Console:
