@@ -33,7 +33,7 @@ def bad_variables(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("variables")
     inventory = base(folder)
     variables = inventory["kvstrata"]["vars"]
-    variables.update(kvstrata_replcas=2, router_prot=9000, kvstrata_replicas="many")
+    variables.update(kvstrata_replcas=2, router_prot=9000, kvstrata_replicas="many", lmcache_chunk_tokens=64)
     del variables["kvstrata_model"]
     del variables["kvstrata_drives"]
     return preflight(inventory, folder)
@@ -49,6 +49,12 @@ def test_an_unknown_variable_is_refused_with_the_name_that_was_meant(bad_variabl
 def test_an_unknown_variable_of_a_role_is_refused_too(bad_variables: Outcome) -> None:
     expected = "n1: unknown variable router_prot is 9000; allowed: did you mean router_port?"
     assert expected in bad_variables.problems, bad_variables.output
+
+
+@shadowed
+def test_a_variable_that_the_playbooks_would_override_is_refused(bad_variables: Outcome) -> None:
+    problem = bad_variables.only("lmcache_chunk_tokens is ")
+    assert problem.startswith("n1: lmcache_chunk_tokens is 64; allowed: nothing here, the playbooks set it")
 
 
 @shadowed
@@ -180,7 +186,7 @@ def test_the_site_that_the_others_spoil_passes(unspoilt: Outcome) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [pytest.param("bad_variables", 5, marks=shadowed), ("bad_site", 3), ("bad_hosts", 13)]
+    ("kind", "count"), [pytest.param("bad_variables", 6, marks=shadowed), ("bad_site", 3), ("bad_hosts", 13)]
 )
 def test_a_refusal_says_everything_at_once_and_ends_the_run(
     request: pytest.FixtureRequest, kind: str, count: int
