@@ -23,10 +23,6 @@ def unspoilt(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 # --- variables ---
 
-# Ansible checks the role's arguments before the role's first task, so a missing or mistyped variable shows as an error
-# of a template. Strict: to be taken away with the fix.
-shadowed = pytest.mark.xfail(strict=True, reason="the role's argument check fails before the inventory is judged")
-
 
 @pytest.fixture(scope="module")
 def bad_variables(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
@@ -39,31 +35,26 @@ def bad_variables(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return preflight(inventory, folder)
 
 
-@shadowed
 def test_an_unknown_variable_is_refused_with_the_name_that_was_meant(bad_variables: Outcome) -> None:
     expected = "n1: unknown variable kvstrata_replcas is 2; allowed: did you mean kvstrata_replicas?"
     assert expected in bad_variables.problems, bad_variables.output
 
 
-@shadowed
 def test_an_unknown_variable_of_a_role_is_refused_too(bad_variables: Outcome) -> None:
     expected = "n1: unknown variable router_prot is 9000; allowed: did you mean router_port?"
     assert expected in bad_variables.problems, bad_variables.output
 
 
-@shadowed
 def test_a_variable_that_the_playbooks_would_override_is_refused(bad_variables: Outcome) -> None:
     problem = bad_variables.only("lmcache_chunk_tokens is ")
     assert problem.startswith("n1: lmcache_chunk_tokens is 64; allowed: nothing here, the playbooks set it")
 
 
-@shadowed
 def test_a_mistyped_value_is_refused_with_what_it_must_be(bad_variables: Outcome) -> None:
     problem = bad_variables.only("kvstrata_replicas is ")
     assert problem.startswith("n1: kvstrata_replicas is 'many'; allowed: int: Engines on a host")
 
 
-@shadowed
 @pytest.mark.parametrize("name", ["kvstrata_model", "kvstrata_drives"])
 def test_a_missing_required_variable_is_refused_by_name(bad_variables: Outcome, name: str) -> None:
     problem = bad_variables.only(f"{name} is ")
@@ -185,9 +176,7 @@ def test_the_site_that_the_others_spoil_passes(unspoilt: Outcome) -> None:
     assert unspoilt.probed
 
 
-@pytest.mark.parametrize(
-    ("kind", "count"), [pytest.param("bad_variables", 6, marks=shadowed), ("bad_site", 3), ("bad_hosts", 13)]
-)
+@pytest.mark.parametrize(("kind", "count"), [("bad_variables", 6), ("bad_site", 3), ("bad_hosts", 13)])
 def test_a_refusal_says_everything_at_once_and_ends_the_run(
     request: pytest.FixtureRequest, kind: str, count: int
 ) -> None:

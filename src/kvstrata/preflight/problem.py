@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_SECRET = re.compile(r"pas+w|secret|token$|key$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,9 @@ class Problem:
     """What would be accepted, in words."""
 
     def __str__(self) -> str:
-        """Return the one line that a user reads."""
-        return f"{self.where}: {self.variable} is {self.given!r}; allowed: {self.allowed}"
+        """Return the one line that a user reads; a value that looks like a secret is not in it."""
+        given = "(not shown)" if _SECRET.search(self.variable) else repr(self.given)
+        return f"{self.where}: {self.variable} is {given}; allowed: {self.allowed}"
 
 
 def report(problems: Sequence[Problem]) -> str:
