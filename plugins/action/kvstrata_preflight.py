@@ -49,5 +49,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             given = {name: host_vars[name] for name in host_vars if name.startswith(ours)}
             problems += variables.unknown(host, given, known, ours)
             problems += variables.overridden(host, given, variables.mapped(PROJECT))
-            problems += variables.mistyped(host, given, variables.site_specs(PROJECT))
+            problems += variables.mistyped(host, given, {**variables.site_specs(PROJECT), **_specs_of(given, known)})
         return problems
+
+
+def _specs_of(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the specifications of the role variables that an inventory sets; a role requires none of it."""
+    return {name: known[name] for name in given if name in known}

@@ -64,7 +64,7 @@ def overridden(where: str, given: Mapping[str, Any], names: frozenset[str]) -> l
 
 
 def mistyped(where: str, given: Mapping[str, Any], specs: Mapping[str, Any]) -> list[Problem]:
-    """Return a problem for each site-wide variable that is missing or has a value that its specification refuses."""
+    """Return a problem for each variable that is missing or has a value that its specification refuses."""
     problems = []
     for name, spec in specs.items():
         value = {name: given[name]} if name in given else {}
@@ -73,12 +73,30 @@ def mistyped(where: str, given: Mapping[str, Any], specs: Mapping[str, Any]) -> 
             Problem(where, name, given.get(name), f"{spec['type']}: {_first_line(spec['description'])} ({message})")
             for message in messages
         ]
+        if name in given and not messages:
+            problems += _out_of_range(where, name, given[name], spec)
     return problems
+
+
+def _out_of_range(where: str, name: str, value: Any, spec: Mapping[str, Any]) -> list[Problem]:
+    """Check `range: [lowest, highest]`, which the specifications of site-wide variables add to Ansible's keys."""
+    if "range" in spec:
+        lowest, highest = spec["range"]
+        if not lowest <= float(value) <= highest:
+            return [Problem(where, name, value, f"{lowest} to {highest}: {_first_line(spec['description'])}")]
+    entries = value if isinstance(value, list) else [value]
+    return [
+        problem
+        for entry in entries
+        for option, inner in spec.get("options", {}).items()
+        if isinstance(entry, Mapping) and option in entry
+        for problem in _out_of_range(where, f"{name}[].{option}", entry[option], inner)
+    ]
 
 
 def _validated(spec: Mapping[str, Any]) -> dict[str, Any]:
     # Ansible's validator refuses keys that only documentation needs.
-    kept = {key: value for key, value in spec.items() if key not in ("description", "version_added")}
+    kept = {key: value for key, value in spec.items() if key not in ("description", "version_added", "range")}
     if "options" in kept:
         kept["options"] = {name: _validated(option) for name, option in kept["options"].items()}
     return kept
