@@ -1,0 +1,169 @@
+"""The adapter's configuration: typed, checked, and refused with the variable, what was given and what is allowed."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Union
+
+from kvstrata.l2.names import checked_namespace
+
+MIB = 1 << 20
+GIB = 1 << 30
+PLACEMENTS = ("fleet", "local_first")
+
+
+@dataclass(frozen=True)
+class EndpointConfig:
+    """One store: a Kvrocks, Redis or Valkey."""
+
+    host: str
+    port: int
+    capacity_bytes: int
+    """Most that its chunks may take together, of all namespaces; the same on every node."""
+    node: str = ""
+    """Name of the node it is on; for `local_first`, and for who evicts."""
+    user: str = ""
+    password: str = field(default="", repr=False)
+    unix: str = ""
+    """Path of its unix socket; used where that exists, so on the store's own node."""
+    tls_ca: str = ""
+    """Path of the CA's certificate: with it the connection is encrypted and the server's certificate checked."""
+
+    @property
+    def name(self) -> str:
+        """host:port, the name that placement hashes: the same on every node."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def address(self) -> Union[tuple[str, int], str]:
+        """Where to connect from this node."""
+        return self.unix if self.unix and Path(self.unix).exists() else (self.host, self.port)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return the TLS context, or None for a plain connection and for the unix socket."""
+        if not self.tls_ca or isinstance(self.address, str):
+            return None
+        return ssl.create_default_context(cafile=self.tls_ca)
+
+
+@dataclass(frozen=True)
+class TierConfig:
+    """Everything that a Tier needs. Defaults are measured or argued in docs/l2.md."""
+
+    endpoints: tuple[EndpointConfig, ...]
+    namespace: str
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What the namespace stands for, for `kvstrata cache ls`; not used otherwise."""
+    local_node: str = ""
+    placement: str = "fleet"
+    stripe_width: int = 1
+    """Endpoints over which the pieces of one chunk are spread; 0 is all of them."""
+    piece_bytes: int = MIB
+    load_connections: int = 4
+    store_connections: int = 4
+    pipeline_depth: int = 4
+    connect_timeout_s: float = 1.0
+    stall_s: float = 2.0
+    """No byte for so long, and an endpoint counts as hung."""
+    lookup_deadline_s: float = 2.0
+    load_deadline_s: float = 10.0
+    store_deadline_s: float = 30.0
+    store_queue_bytes: int = GIB
+    """Chunks that may wait to be stored on one endpoint; more are dropped, so that LMCache's memory is not held up."""
+    evict_from: float = 0.97
+    """Share of the capacity at which eviction begins ..."""
+    evict_to: float = 0.92
+    """... and at which it ends."""
+    compact_share: float = 0.05
+    """COMPACT is asked for after so much of the capacity was evicted or stored since the last time."""
+    tick_s: float = 1.0
+    """How often stamps are written and the use of the stores is looked at."""
+    policy: Mapping[str, Any] = field(default_factory=lambda: {"name": "all"})
+    min_load_gbps: float = 0.0
+    """Where loading falls below this many 1e9 bytes/s, lookups are cut; 0 never cuts (breakeven.py)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ValueError: naming every such field, what was given and what is allowed.
+        """
+        wrong = [
+            f"{name} is {getattr(self, name)!r}; allowed: {allowed}" for name, ok, allowed in self._rules() if not ok
+        ]
+        names = [endpoint.name for endpoint in self.endpoints]
+        wrong += [
+            f"endpoints names {name} twice; allowed: each once" for name in {n for n in names if names.count(n) > 1}
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        checked_namespace(self.namespace)
+
+    def _rules(self) -> list[tuple[str, bool, str]]:
+        return [
+            ("endpoints", bool(self.endpoints), "at least one"),
+            ("placement", self.placement in PLACEMENTS, " or ".join(PLACEMENTS)),
+            ("local_node", self.placement == "fleet" or bool(self.local_node), "a node's name with local_first"),
+            ("stripe_width", 0 <= self.stripe_width <= 255, "0 (all endpoints) to 255"),
+            ("piece_bytes", 4096 <= self.piece_bytes <= 64 * MIB, "4096 to 67108864 bytes"),
+            ("load_connections", 1 <= self.load_connections <= 64, "1 to 64"),
+            ("store_connections", 1 <= self.store_connections <= 64, "1 to 64"),
+            ("pipeline_depth", 1 <= self.pipeline_depth <= 64, "1 to 64"),
+            *[
+                (name, getattr(self, name) > 0, "more than 0 seconds")
+                for name in (
+                    "connect_timeout_s",
+                    "stall_s",
+                    "lookup_deadline_s",
+                    "load_deadline_s",
+                    "store_deadline_s",
+                    "tick_s",
+                )
+            ],
+            ("store_queue_bytes", self.store_queue_bytes >= self.piece_bytes, "at least one piece"),
+            ("evict_from", 0 < self.evict_to < self.evict_from <= 1, "more than evict_to, at most 1"),
+            ("compact_share", 0 < self.compact_share <= 1, "more than 0, at most 1"),
+            ("min_load_gbps", self.min_load_gbps >= 0, "0 (off) or more"),
+        ]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TierConfig:
+        """Build the configuration from JSON.
+
+        Raises:
+            ValueError: for an unknown or missing field, a wrong type, or a value that cannot work.
+        """
+        given = _checked(cls, "", values)
+        entries = given["endpoints"]
+        if not isinstance(entries, (list, tuple)):
+            raise ValueError(f"endpoints is {entries!r}; allowed: a list")
+        given["endpoints"] = tuple(
+            EndpointConfig(**_checked(EndpointConfig, f"endpoints[{number}].", entry))
+            for number, entry in enumerate(entries)
+        )
+        return cls(**given)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+
+
+def _checked(cls: type, where: str, values: object) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where.rstrip('.')} is {values!r}; allowed: a mapping")
+    known = {f.name: f for f in fields(cls)}
+    required = {
+        name for name, f in known.items() if f.name in ("endpoints", "namespace", "host", "port", "capacity_bytes")
+    }
+    wrong = [f"{where}{name} is unknown; allowed: {', '.join(sorted(known))}" for name in values if name not in known]
+    wrong += [f"{where}{name} is missing" for name in sorted(required - set(values))]
+    for name, value in values.items():
+        types = _TYPES.get(str(known[name].type)) if name in known else None
+        if types and (isinstance(value, bool) or not isinstance(value, types)):
+            shown = "(not shown)" if name == "password" else repr(value)
+            wrong.append(f"{where}{name} is {shown}; allowed: {known[name].type}")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return dict(values)

@@ -1,0 +1,81 @@
+"""Put the index of an endpoint right after a crash: every chunk that takes space is in it.
+
+Kvrocks without WAL flushes its column families independently: after a kill a chunk can be there whose index entry is
+not. It would be read, but never counted and never evicted. A walk over all chunks, a slice at each tick, finds them.
+The other way round needs nothing: an entry without a chunk is evicted in its turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from kvstrata.l2.layout import LayoutError, Manifest
+from kvstrata.l2.ledger import MANIFEST_BYTES
+from kvstrata.l2.names import CHUNK_PREFIX, CID_BYTES, INDEX_REGISTRY, MANIFEST_FIELD, IndexName
+from kvstrata.l2.wire import Connection, command
+
+_BATCH = 500
+
+
+class Reconciler:
+    """One walk over the chunks of an endpoint."""
+
+    def __init__(self, endpoint_id: int) -> None:
+        """`endpoint_id` (placement.endpoint_id) tells which pieces of a chunk are here."""
+        self._endpoint_id = endpoint_id
+        self._cursor = b"0"
+        self.done = False
+        self.seen = self.adopted = self.dropped = 0
+
+    def step(self, connection: Connection, indexes: Sequence[IndexName], budget_s: float) -> None:
+        """Walk on for about `budget_s` seconds; raises WireError or ReplyError."""
+        until = time.monotonic() + budget_s
+        while not self.done and time.monotonic() < until:
+            pattern = CHUNK_PREFIX + b"*"
+            reply = connection.call(b"SCAN", self._cursor, b"MATCH", pattern, b"COUNT", _BATCH)
+            if not isinstance(reply, list) or len(reply) != 2 or not isinstance(reply[1], list):
+                raise ValueError(f"SCAN answered {reply!r}")
+            self._cursor = reply[0] if isinstance(reply[0], bytes) else b"0"
+            self.done = self._cursor == b"0"
+            keys = [key for key in reply[1] if isinstance(key, bytes) and _parsed(key)]
+            self.seen += len(keys)
+            self._judge(connection, keys, indexes)
+
+    def _judge(self, connection: Connection, keys: Sequence[bytes], indexes: Sequence[IndexName]) -> None:
+        manifests = connection.pipeline([command(b"HGET", key, MANIFEST_FIELD) for key in keys])
+        for key, data in zip(keys, manifests):
+            namespace, cid = _parsed(key) or ("", b"")
+            known = [name for name in indexes if name.namespace == namespace]
+            scores = connection.pipeline([command(b"ZSCORE", name.key, cid) for name in known])
+            if any(score is not None for score in scores):
+                continue
+            try:
+                manifest = Manifest.decode(data if isinstance(data, bytes) else b"")
+            except LayoutError:
+                # Neither counted nor whole: nobody is writing it, for the entry comes before the first piece.
+                connection.call(b"UNLINK", key)
+                self.dropped += 1
+                continue
+            name = IndexName(namespace, stored_bytes(manifest, self._endpoint_id))
+            connection.call(b"SADD", INDEX_REGISTRY, name.registered)
+            # As old as can be: what a crash left unaccounted goes first, unless it is used.
+            connection.call(b"ZADD", name.key, b"NX", b"0", cid)
+            self.adopted += 1
+
+
+def stored_bytes(manifest: Manifest, endpoint_id: int) -> int:
+    """Return what a chunk counts on an endpoint: its pieces there, or the manifest's share where there are none."""
+    here = [i for i in range(len(manifest.checksums)) if manifest.place(i) == endpoint_id]
+    return sum(s.stop - s.start for s in map(manifest.piece, here)) or MANIFEST_BYTES
+
+
+def _parsed(key: bytes) -> tuple[str, bytes] | None:
+    prefix, _, rest = key.partition(b":")
+    namespace, _, cid = rest.rpartition(b":")
+    if prefix + b":" != CHUNK_PREFIX or not namespace or len(cid) != 2 * CID_BYTES:
+        return None
+    try:
+        return namespace.decode(), bytes.fromhex(cid.decode())
+    except ValueError:
+        return None
