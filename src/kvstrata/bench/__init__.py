@@ -1,0 +1,1 @@
+"""Benchmarks that judge the parts of kvstrata: `kvstrata bench`."""

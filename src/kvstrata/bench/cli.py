@@ -1,0 +1,145 @@
+"""The command `kvstrata bench`."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from kvstrata.bench import html, results, runner, summary, table
+from kvstrata.bench.errors import BenchError
+from kvstrata.bench.host import default_folder
+from kvstrata.bench.sizes import GIB, MIB, parse_size
+from kvstrata.bench.study import DEFAULT_STUDY, for_redis, read_study
+from kvstrata.paths import cache_dir
+
+# Wide enough for the table's columns where no terminal says its width.
+_PLAIN_WIDTH = 200
+_QUICK_BYTES = 16 * MIB
+_DEFAULT_BYTES = 1 * GIB
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Measure the parts of the cache on this machine.",
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `store` a command of its own while it is the only one."""
+
+
+class ServerKind(StrEnum):
+    """Which store is judged."""
+
+    KVROCKS = "kvrocks"
+    REDIS = "redis"
+
+
+@app.command()
+def store(
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="Folder on the drive to measure. Default: a temporary one on a drive.")
+    ] = None,
+    binary: Annotated[Path | None, typer.Option(help="Kvrocks. Default: bin/kvrocks in the cache folder.")] = None,
+    server: Annotated[
+        ServerKind, typer.Option(help="Judge redis-server instead: load axes only.")
+    ] = ServerKind.KVROCKS,
+    study_file: Annotated[Path, typer.Option("--study", help="What to vary, as YAML.")] = DEFAULT_STUDY,
+    axes: Annotated[str | None, typer.Option(help="Vary these only: axis,...")] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Rounds over all setups; fewer than 3 is a note in the report.")
+    ] = 3,
+    size: Annotated[str | None, typer.Option("--bytes", help="Values of each workload. Default: 1GiB.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Most seconds of one workload.")] = 8.0,
+    minutes: Annotated[float, typer.Option(min=0.5, help="Most minutes of the whole run.")] = 19.0,
+    seed: Annotated[int, typer.Option(help="Seed of values and orders.")] = 1,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few axes, 16 MiB, under a minute: a test, no result.")
+    ] = False,
+    allow_tmpfs: Annotated[bool, typer.Option("--allow-tmpfs", help="Accept a --dir in memory.")] = False,
+    output: Annotated[Path, typer.Option(help="Write NAME.json and NAME.html: this NAME.")] = Path("bench-store"),
+) -> None:
+    """Measure Kvrocks against the raw drive and redis-server. Exit 0: complete, 1: a setup failed, 2: could not run."""
+    console, log = _console(stderr=False), _console(stderr=True)
+    signal.signal(signal.SIGTERM, _ended)
+    try:
+        study = read_study(study_file)
+        chosen = [axis.strip() for axis in axes.split(",")] if axes else (study.quick if quick else None)
+        setups = study.setups(chosen)
+        plan = runner.Plan(
+            setups=for_redis(setups) if server is ServerKind.REDIS else setups,
+            binaries=_binaries(server, binary),
+            folder=folder or default_folder(),
+            allow_memory=allow_tmpfs,
+            value_bytes=_size(size) if size else (_QUICK_BYTES if quick else _DEFAULT_BYTES),
+            seconds=seconds,
+            minutes=min(minutes, 3.0) if quick else minutes,
+            repeats=repeats,
+            seed=seed,
+        )
+        run = runner.run(plan, lambda text: log.print(f"[dim]..[/] {escape(text)}", highlight=False, soft_wrap=True))
+    except BenchError as error:
+        log.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    if quick:
+        run.notes.append("--quick: 16 MiB stay in memtables and caches; this shows that it works and not how fast")
+    if repeats < 3:
+        run.notes.append(f"{repeats} repeats: fewer than three, the medians mean little")
+    rows = summary.summarize(run)
+    results.write_json(output.with_suffix(".json"), run, rows)
+    output.with_suffix(".html").write_text(html.render(run, rows))
+    table.show(run, rows, console)
+    console.print(
+        f"{output.with_suffix('.json')}, {output.with_suffix('.html')} in {run.duration_s:.0f} s", highlight=False
+    )
+    if run.failures or not run.complete:
+        raise typer.Exit(1)
+
+
+def _binaries(server: ServerKind, binary: Path | None) -> dict[str, Path]:
+    """Return the servers at hand, by kind.
+
+    Raises:
+        BenchError: the one to judge is missing.
+    """
+    found = {}
+    if redis := shutil.which("redis-server"):
+        found["redis"] = Path(redis)
+    if server is ServerKind.REDIS:
+        if not found:
+            raise BenchError("no redis-server on PATH: apt-get install redis-server")
+        return found
+    kvrocks = binary or cache_dir() / "bin" / "kvrocks"
+    if not kvrocks.is_file():
+        raise BenchError(
+            f"no Kvrocks at {kvrocks}; name one with --binary (docs/kvrocks.md says where they come from), "
+            "or try the benchmark itself with --server redis"
+        )
+    return found | {"kvrocks": kvrocks}
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise BenchError(f"--bytes: {error}") from error
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    return console
+
+
+def _ended(_number: int, _frame: object) -> NoReturn:
+    # As an exception, so that servers and folders are cleaned up on the way out.
+    raise SystemExit(143)

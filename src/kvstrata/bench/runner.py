@@ -1,0 +1,136 @@
+"""Run a study: rounds over all setups, raw drive first, within a time that was promised."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kvstrata.bench import host, rawdisk
+from kvstrata.bench.errors import BenchError
+from kvstrata.bench.measure import Budget, measure
+from kvstrata.bench.results import SCHEMA, Failure, Run
+from kvstrata.bench.server import version
+from kvstrata.bench.study import Setup, dram_baseline
+
+# A setup's starts, stops and synchronisation, and the raw drive's share of a round; measured on two cores.
+_OVERHEAD_S = 4.0
+_WORKLOADS = 4
+_LEAST_S = 0.5
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run, on which binaries, where, and for how long."""
+
+    setups: Sequence[Setup]
+    binaries: Mapping[str, Path]
+    folder: Path
+    allow_memory: bool
+    value_bytes: int
+    seconds: float
+    minutes: float
+    repeats: int
+    seed: int
+
+
+def seconds_each(plan: Plan, setups: int) -> float:
+    """Return the seconds that one workload may take for the whole run to end within `minutes`.
+
+    Raises:
+        BenchError: that would be too short to measure anything.
+    """
+    share = plan.minutes * 60 / (plan.repeats * (setups + 1))
+    allowed = (share - _OVERHEAD_S) / _WORKLOADS
+    if allowed < _LEAST_S:
+        needed = (_OVERHEAD_S + _WORKLOADS * _LEAST_S) * plan.repeats * (setups + 1) / 60
+        raise BenchError(
+            f"{setups} setups, {plan.repeats} times, do not fit into --minutes {plan.minutes:g}; at least {needed:.0f} "
+            "are needed, or fewer --axes"
+        )
+    return min(plan.seconds, allowed)
+
+
+def run(plan: Plan, progress: Progress) -> Run:
+    """Measure everything in rounds, each over all setups in another order, so that drift meets them alike.
+
+    Raises:
+        BenchError: nothing can be measured here; a setup that fails later is recorded and does not end the run.
+    """
+    mount = host.check_folder(plan.folder, plan.value_bytes, plan.allow_memory)
+    described = host.describe(mount)
+    setups = list(plan.setups)
+    notes = list(host.warnings(described))
+    if all(setup.server != "redis" for setup in setups):
+        if "redis" in plan.binaries:
+            setups.append(dram_baseline(setups[0]))
+        else:
+            notes.append("NO REDIS-SERVER on this machine: the DRAM baseline is MISSING; apt-get install redis-server")
+    else:
+        notes.append("NO KVROCKS in this run: redis-server stands in, nothing is said about an SSD tier")
+    budget = Budget(plan.value_bytes, seconds_each(plan, len(setups)))
+    result = Run(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=plan.seed,
+        repeats=plan.repeats,
+        budget={"bytes": plan.value_bytes, "seconds": budget.seconds, "minutes": plan.minutes},
+        host=described,
+        versions={name: version(binary) for name, binary in plan.binaries.items()} | {"schema": SCHEMA},
+        setups=setups,
+        notes=notes,
+    )
+    began = time.monotonic()
+    with _own_folder(plan.folder) as folder:
+        for step in _steps(plan, setups, folder, mount.device, budget, result, progress):
+            if time.monotonic() - began > plan.minutes * 60:
+                result.notes.append(f"CUT SHORT after {plan.minutes:g} minutes, before {step}: repeats are missing")
+                break
+        else:
+            result.complete = not result.failures
+    result.duration_s = time.monotonic() - began
+    return result
+
+
+def _steps(
+    plan: Plan, setups: Sequence[Setup], folder: Path, device: str, budget: Budget, result: Run, progress: Progress
+) -> Iterator[str]:
+    """Yield the name of each step before it is done."""
+    for repeat in range(1, plan.repeats + 1):
+        yield f"the raw drive, round {repeat}"
+        result.raw.append(rawdisk.measure(folder, plan.value_bytes, budget.seconds, repeat))
+        raw = result.raw[-1]
+        progress(f"round {repeat}: raw drive: write {raw.write_mb_s:.0f}, read {raw.read_mb_s:.0f} MB/s")
+        for setup in random.Random(plan.seed + repeat).sample(setups, len(setups)):  # noqa: S311
+            yield f"{setup.name}, round {repeat}"
+            progress(f"round {repeat}: {setup.name}: {_one(plan, setup, folder, device, budget, repeat, result)}")
+
+
+def _one(plan: Plan, setup: Setup, folder: Path, device: str, budget: Budget, repeat: int, result: Run) -> str:
+    place = folder / "setup"
+    place.mkdir()
+    try:
+        samples = measure(setup, plan.binaries[setup.server], place, device, budget, repeat, plan.seed)
+    except BenchError as error:
+        result.failures.append(Failure(setup.name, repeat, str(error)))
+        return f"FAILED: {error}"
+    finally:
+        shutil.rmtree(place)
+    result.samples.extend(samples)
+    return ", ".join(f"{sample.workload} {sample.mb_s:.0f}" for sample in samples) + " MB/s"
+
+
+@contextmanager
+def _own_folder(parent: Path) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="kvstrata-bench-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)

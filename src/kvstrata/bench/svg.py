@@ -1,0 +1,72 @@
+"""Bar charts as inline SVG: medians as bars, every sample as a dot, so that noise is seen and not hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+_WIDTH, _LABEL, _VALUE = 460, 170, 52
+_ROW, _TOP = 26, 22
+_PLOT = _WIDTH - _LABEL - _VALUE
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: the median and what it is the median of."""
+
+    label: str
+    median: float
+    samples: Sequence[float]
+    base: bool = False
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A dashed line across all bars."""
+
+    label: str
+    value: float
+
+
+def bars(title: str, rows: Sequence[Bar], reference: Reference | None = None, form: str = ".0f") -> str:
+    """Return one chart; the axis starts at zero, for bars are compared by length."""
+    values = [value for bar in rows for value in (bar.median, *bar.samples)] + ([reference.value] if reference else [])
+    scale = _PLOT / (max(values, default=0) or 1)
+    height = _TOP + _ROW * len(rows) + (16 if reference else 4)
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}">',
+        f'<text class="title" x="0" y="13">{escape(title)}</text>',
+    ]
+    for index, bar in enumerate(rows):
+        parts += _bar(bar, _TOP + index * _ROW, scale, form)
+    if reference:
+        x = _LABEL + reference.value * scale
+        bottom = height - 14
+        parts.append(f'<line class="reference" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>')
+        parts.append(
+            f'<text class="reference" x="{x:.1f}" y="{height - 3}" text-anchor="end">'
+            f"{escape(reference.label)} {reference.value:{form}}</text>"
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def _bar(bar: Bar, y: int, scale: float, form: str) -> list[str]:
+    middle = y + _ROW // 2
+    end = _LABEL + max([bar.median, *bar.samples]) * scale
+    dots = "".join(
+        f'<circle cx="{_LABEL + value * scale:.1f}" cy="{middle}" r="2.5"><title>{value:{form}}</title></circle>'
+        for value in bar.samples
+    )
+    return [
+        f'<text x="{_LABEL - 6}" y="{middle + 4}" text-anchor="end">{escape(_short(bar.label))}'
+        f"<title>{escape(bar.label)}</title></text>",
+        f'<rect class="{"base" if bar.base else "bar"}" x="{_LABEL}" y="{y + 4}" width="{bar.median * scale:.1f}" '
+        f'height="{_ROW - 8}"/>',
+        dots,
+        f'<text x="{end + 6:.1f}" y="{middle + 4}">{bar.median:{form}}</text>',
+    ]
+
+
+def _short(label: str, most: int = 28) -> str:
+    return label if len(label) <= most else label[: most - 1] + "…"
