@@ -2,9 +2,9 @@
 
 What LMCache 0.5.6 shows an L2 adapter, and what follows for a policy:
 
-- A lookup names every whole chunk of the prompt, from its start, whether L1 holds the chunk or not; one lookup for
-  each request. So lookups count the uses of a chunk in full, and a prefix is always used at least as often as what
-  follows it. Should a later version leave out what L1 holds, `first` says where the rest begins.
+- A lookup, one for each request, names every whole chunk of the prompt, whether L1 holds it or not. So lookups count
+  all uses of a chunk, and a prefix is used at least as often as what follows it. Should a later version leave out
+  what L1 holds, `first` says where the rest begins.
 - A chunk is offered for storing once, when it enters L1 after it was computed: not when it is used again while L1 has
   it, not when L1 evicts it, not after it was loaded from L2. A chunk refused here has its next chance only after L1
   dropped it and the engine computed it again. Every policy but `all` pays that price for each chunk that is reused.
@@ -28,11 +28,13 @@ class AdmissionPolicy(Protocol):
     """Decides which chunks are written."""
 
     name: str
+    full: bool
+    """For the owner to set: whether a new chunk pushes another one out of the store. Matters to `only_when_full`."""
 
     def looked_up(self, cids: Sequence[bytes], first: int = 0) -> None:
         """Learn of one lookup: the chunks of one prompt in its order, `cids[0]` at position `first` (in chunks).
 
-        With several KV ranks or object groups LMCache puts one such row after another: call this once for each.
+        With several KV ranks or object groups LMCache names one such row after another: call this once for each.
         """
 
     def admit(self, cid: bytes) -> bool:
@@ -48,9 +50,10 @@ class _Counting:
     name = ""
 
     def __init__(self) -> None:
+        self.full = True
+        self.only_when_full = False
         self._lock = threading.Lock()
-        self._admitted = 0
-        self._refused = 0
+        self._admitted = self._refused = 0
 
     def looked_up(self, cids: Sequence[bytes], first: int = 0) -> None:
         """Learn of one lookup."""
@@ -60,7 +63,8 @@ class _Counting:
     def admit(self, cid: bytes) -> bool:
         """Return whether to write the chunk."""
         with self._lock:
-            admitted = self._decide(cid)
+            # Asked even when there is room: that is how some policies learn.
+            admitted = self._decide(cid) or (self.only_when_full and not self.full)
             self._admitted += admitted
             self._refused += not admitted
         return admitted
@@ -68,7 +72,7 @@ class _Counting:
     def report(self) -> dict[str, object]:
         """Return counters for `report_status`."""
         with self._lock:
-            return {"policy": self.name, "admitted": self._admitted, "refused": self._refused} | self._details()
+            return {"policy": self.name, "admitted": self._admitted, "refused": self._refused, **self._details()}
 
     def _learn(self, cids: Sequence[bytes], first: int, /) -> None:
         pass
@@ -81,7 +85,7 @@ class _Counting:
 
 
 class WriteAll(_Counting):
-    """Write every chunk. No memory."""
+    """Write every chunk."""
 
     name = "all"
 
@@ -92,9 +96,9 @@ class WriteAll(_Counting):
 class SecondUse(_Counting):
     """Write a chunk from its second use on.
 
-    Each lookup that names a chunk is one use; so is a refused offer that no lookup announced. In the usual order
-    (lookup, miss, compute, offer) the first offer is refused and the next one admitted; it is the first one already
-    where two requests for the same chunk looked it up before either had computed it.
+    Each lookup that names a chunk is one use; so is a refused offer that no lookup announced. Usually (lookup, miss,
+    compute, offer) the first offer is refused and the next one admitted; already the first one is where two requests
+    looked the chunk up before either had computed it.
 
     Remembers the last `window` to `2 * window` distinct chunks: 5 to 10 bytes for each of `window`, 8 MiB by default.
     """
@@ -105,8 +109,7 @@ class SecondUse(_Counting):
         """Remember `window` chunks (1024 to 2**26): at least what the fleet's stores hold together."""
         super().__init__()
         _in_range("window", window, 1 << 10, 1 << 26)
-        self._once = RecentSet(window)
-        self._again = RecentSet(window)
+        self._once, self._again = RecentSet(window), RecentSet(window)
 
     def _learn(self, cids: Sequence[bytes], *_: int) -> None:
         for cid in cids:
@@ -139,8 +142,7 @@ class MinPrefix(_Counting):
         super().__init__()
         _in_range("chunks", chunks, 1, 1 << 16)
         _in_range("window", window, 1 << 10, 1 << 22)
-        self._chunks = chunks
-        self._window = window
+        self._chunks, self._window = chunks, window
         self._longest: OrderedDict[bytes, int] = OrderedDict()
         self._unknown = 0
 
@@ -153,10 +155,9 @@ class MinPrefix(_Counting):
             self._longest.popitem(last=False)
 
     def _decide(self, cid: bytes) -> bool:
-        if cid not in self._longest:
-            self._unknown += 1
-            return True
-        return self._longest[cid] >= self._chunks
+        known = cid in self._longest
+        self._unknown += not known
+        return not known or self._longest[cid] >= self._chunks
 
     def _details(self) -> dict[str, object]:
         return {"unknown": self._unknown, "remembered": len(self._longest)}
@@ -186,8 +187,7 @@ class TinyLfu(_Counting):
         self._sample = 8 * capacity
         self._sketch = CountMinSketch(capacity)
         self._doorkeeper = BloomFilter(self._sample)
-        self._uses = 0
-        self._halvings = 0
+        self._uses = self._halvings = 0
 
     def admit_against(self, cid: bytes, victim: bytes) -> bool:
         """Return whether `cid` is used more often than `victim`, which a full store would evict for it."""
@@ -218,30 +218,32 @@ class TinyLfu(_Counting):
         return self._sketch.estimate(cid) + (cid in self._doorkeeper)
 
     def _details(self) -> dict[str, object]:
-        memory = self._sketch.memory_bytes + self._doorkeeper.memory_bytes
-        fill = round(self._uses / self._sample, 3)
+        memory, fill = self._sketch.memory_bytes + self._doorkeeper.memory_bytes, round(self._uses / self._sample, 3)
         return {"memory_bytes": memory, "sample_fill": fill, "halvings": self._halvings}
 
 
 _POLICIES: dict[str, type[_Counting]] = {cls.name: cls for cls in (WriteAll, SecondUse, MinPrefix, TinyLfu)}
-POLICY_NAMES = tuple(_POLICIES)
 
 
-def make_policy(name: str, **options: int) -> AdmissionPolicy:
+def make_policy(name: str, only_when_full: bool = False, **options: int) -> AdmissionPolicy:
     """Return the policy `name` (`all`, `second_use`, `min_prefix`, `tinylfu`) with its options.
+
+    With `only_when_full` it learns all the time, but everything is written while the store has room.
 
     Raises:
         ValueError: names the option, what was given and what is allowed.
     """
     if name not in _POLICIES:
-        raise ValueError(f"policy is {name!r}; allowed: {', '.join(POLICY_NAMES)}")
+        raise ValueError(f"policy is {name!r}; allowed: {', '.join(_POLICIES)}")
     policy = _POLICIES[name]
     allowed = list(inspect.signature(policy).parameters)
     for option in sorted(options.keys() - allowed):
         raise ValueError(f"policy {name!r} has no option {option!r}; allowed: {', '.join(allowed) or 'none'}")
-    return policy(**options)
+    made = policy(**options)
+    made.only_when_full = only_when_full
+    return made
 
 
 def _in_range(option: str, value: int, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{option} is {value!r}; allowed: an integer from {low} to {high}")

@@ -93,23 +93,23 @@ class BloomFilter:
 
     def __contains__(self, cid: bytes) -> bool:
         """Return whether `cid` was added, or looks like one that was."""
+        table, mask = self._table, self._bits - 1
         first, step = _halves(cid)
-        mask = self._bits - 1
         for i in range(_BLOOM_HASHES):
             bit = (first + i * step) & mask
-            if not self._table[bit >> 3] & (1 << (bit & 7)):
+            if not table[bit >> 3] & (1 << (bit & 7)):
                 return False
         return True
 
     def add(self, cid: bytes) -> bool:
         """Add `cid`; return whether it seemed to be there already."""
+        table, mask = self._table, self._bits - 1
         first, step = _halves(cid)
-        mask = self._bits - 1
         known = True
         for i in range(_BLOOM_HASHES):
             bit = (first + i * step) & mask
-            if not self._table[bit >> 3] & (1 << (bit & 7)):
-                self._table[bit >> 3] |= 1 << (bit & 7)
+            if not table[bit >> 3] & (1 << (bit & 7)):
+                table[bit >> 3] |= 1 << (bit & 7)
                 known = False
         self.added += not known
         return known
