@@ -15,6 +15,7 @@ from rich.markup import escape
 from kvstrata.bench import html, results, runner, summary, table
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.host import default_folder
+from kvstrata.bench.policy_cli import policy
 from kvstrata.bench.sizes import GIB, MIB, parse_size
 from kvstrata.bench.study import DEFAULT_STUDY, for_redis, read_study
 from kvstrata.paths import cache_dir
@@ -31,9 +32,7 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _group() -> None:
-    """Keep `store` a command of its own while it is the only one."""
+app.command()(policy)
 
 
 class ServerKind(StrEnum):
