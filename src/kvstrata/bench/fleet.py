@@ -18,6 +18,8 @@ from kvstrata.bench.study import Setup
 
 # Compactions that still run after it are cancelled by the stop that follows.
 REST_S = 30.0
+# One job may end just before the next begins.
+_IDLE_S = 0.1
 _POLL_S = 0.02
 
 
@@ -80,8 +82,10 @@ class Fleet:
 
     def to_rest(self) -> None:
         """Let flushes and compactions end, stop the servers (which flushes the rest), and sync their files."""
-        over = time.monotonic() + REST_S
-        while any(server.busy() for server in self._servers) and time.monotonic() < over:
+        idle_since = began = time.monotonic()
+        while (now := time.monotonic()) < began + REST_S and now < idle_since + _IDLE_S:
+            if any(server.busy() for server in self._servers):
+                idle_since = time.monotonic()
             time.sleep(_POLL_S)
         for server in self._servers:
             self._past_counters += server.counters()

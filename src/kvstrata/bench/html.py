@@ -9,7 +9,7 @@ from statistics import median
 
 from kvstrata.bench.results import COLD, MIXED, SET, WARM, WORKLOADS, Row, Run, Sample
 from kvstrata.bench.sizes import GIB, show_size
-from kvstrata.bench.study import BASE, DRAM
+from kvstrata.bench.study import BASE, DRAM, Setup
 from kvstrata.bench.svg import Bar, Reference, bars
 from kvstrata.bench.table import amplifications, doubts, number
 
@@ -116,16 +116,23 @@ def _list(kind: str, items: Sequence[str]) -> str:
 
 
 def _axis(run: Run, title: str, names: Sequence[str]) -> str:
-    charts = [drawn for chart in _CHARTS if (drawn := _draw(run, chart, names))]
+    charts = [drawn for chart in _CHARTS if (drawn := _draw(run, chart, title, names))]
     return f'<h2>{escape(title)}</h2><div class="charts">{"".join(charts)}</div>'
 
 
-def _draw(run: Run, chart: _Chart, names: Sequence[str]) -> str:
+def _base_label(base: Setup, axis: str) -> str:
+    """Return the base's label, with its own value on an axis of the load."""
+    value = show_size(base.value_bytes) if axis == "value" else getattr(base, axis, None)
+    return f"{BASE} ({value})" if value is not None else BASE
+
+
+def _draw(run: Run, chart: _Chart, axis: str, names: Sequence[str]) -> str:
     rows = []
     for name in names:
         measured = [value for s in run.samples_of(name, chart.workload) if (value := chart.value(s)) is not None]
         if measured:
-            rows.append(Bar(name.partition(": ")[2] or name, median(measured), measured, base=name == BASE))
+            label = _base_label(run.setups[0], axis) if name == BASE else name.partition(": ")[2] or name
+            rows.append(Bar(label, median(measured), measured, base=name == BASE))
     if not rows:
         return ""
     reference = Reference("raw drive", chart.raw(run)) if chart.raw and run.raw else None

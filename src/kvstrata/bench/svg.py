@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _LABEL, _VALUE = 460, 170, 52
+_WIDTH, _LABEL, _VALUE = 460, 176, 56
 _ROW, _TOP = 26, 22
+# A reference farther off would leave the bars too short to compare.
+_FAR = 1.6
 _PLOT = _WIDTH - _LABEL - _VALUE
 
 
@@ -31,8 +33,9 @@ class Reference:
 
 def bars(title: str, rows: Sequence[Bar], reference: Reference | None = None, form: str = ".0f") -> str:
     """Return one chart; the axis starts at zero, for bars are compared by length."""
-    values = [value for bar in rows for value in (bar.median, *bar.samples)] + ([reference.value] if reference else [])
-    scale = _PLOT / (max(values, default=0) or 1)
+    most = max((value for bar in rows for value in (bar.median, *bar.samples)), default=0.0)
+    drawn = reference is not None and reference.value <= most * _FAR
+    scale = _PLOT / (max(most, reference.value if reference and drawn else 0.0) or 1)
     height = _TOP + _ROW * len(rows) + (16 if reference else 4)
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}">',
@@ -41,12 +44,12 @@ def bars(title: str, rows: Sequence[Bar], reference: Reference | None = None, fo
     for index, bar in enumerate(rows):
         parts += _bar(bar, _TOP + index * _ROW, scale, form)
     if reference:
-        x = _LABEL + reference.value * scale
-        bottom = height - 14
-        parts.append(f'<line class="reference" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>')
+        x = _LABEL + (reference.value * scale if drawn else _PLOT)
+        if drawn:
+            parts.append(f'<line class="reference" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{height - 14}"/>')
         parts.append(
             f'<text class="reference" x="{x:.1f}" y="{height - 3}" text-anchor="end">'
-            f"{escape(reference.label)} {reference.value:{form}}</text>"
+            f"{escape(reference.label)} {reference.value:{form}}{'' if drawn else ', to the right of this'}</text>"
         )
     return "".join([*parts, "</svg>"])
 
@@ -68,5 +71,5 @@ def _bar(bar: Bar, y: int, scale: float, form: str) -> list[str]:
     ]
 
 
-def _short(label: str, most: int = 28) -> str:
+def _short(label: str, most: int = 26) -> str:
     return label if len(label) <= most else label[: most - 1] + "…"
