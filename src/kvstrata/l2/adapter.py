@@ -24,7 +24,8 @@ from lmcache.v1.platform import create_event_notifier
 
 from kvstrata.l2.config import TierConfig
 from kvstrata.l2.listing import Listing
-from kvstrata.l2.tier import Stored, Tier
+from kvstrata.l2.tier import Tier
+from kvstrata.l2.writing import Stored
 
 
 class KvstrataL2AdapterConfig(L2AdapterConfigBase):  # type: ignore[misc]  # lmcache ships no types

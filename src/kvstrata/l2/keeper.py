@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kvstrata.l2.ledger import Ledger
 from kvstrata.l2.names import INDEX_REGISTRY, LEASE, IndexName, chunk_key
+from kvstrata.l2.placement import endpoint_id
 from kvstrata.l2.pool import Endpoint
+from kvstrata.l2.reconcile import Reconciler
 from kvstrata.l2.wire import Connection, Reply, ReplyError, WireError, command
 
 LEASE_MS = 10_000
@@ -21,6 +23,7 @@ LEASE_MS = 10_000
 _PATIENCE_S = 15.0
 _HEADS = 128
 _EVICT_BUDGET_S = 2.0
+_RECONCILE_BUDGET_S = 0.2
 _STAMP_LIMIT = 100_000
 _REMOTE_TICKS = 10
 # Kvrocks refuses writes at max-db-size; up to this share of it what lies on the drive is nobody's concern.
@@ -58,6 +61,9 @@ class Keeper:
         self.kvrocks: bool | None = None
         """Whether the server is Kvrocks; None before it was asked."""
         self.holds_lease = False
+        self.reconciler: Reconciler | None = None
+        """The walk that puts the index right; a new one begins with each run of the server."""
+        self._run_id = ""
         self.physical_bytes = 0
         """What Kvrocks says its files take; 0 for other servers."""
         self.evicted_chunks = self.evicted_bytes = self.compactions = 0
@@ -86,6 +92,7 @@ class Keeper:
             if self._lease(connection):
                 self._churn += max(0, used - (used if before is None else before))
                 self._bound(connection, used)
+                self._reconcile(connection)
         except ReplyError as error:
             self.endpoint.counters.add("upkeep_errors")
             self.endpoint.fault = f"upkeep: {error}"
@@ -110,11 +117,22 @@ class Keeper:
     def _connected(self) -> Connection:
         if self._connection is not None and self._connection.ready():
             self._drop_connection()
-        if self._connection is None:
-            self._connection = self.endpoint.connect(time.monotonic() + self.endpoint.connect_timeout_s)
-            self._connection.stall_s = self.endpoint.stall_s
-        self._connection.deadline = time.monotonic() + 10 * self.endpoint.stall_s
-        return self._connection
+        fresh = self._connection is None
+        connection = self._connection or self.endpoint.connect(time.monotonic() + self.endpoint.connect_timeout_s)
+        self._connection = connection
+        connection.stall_s = self.endpoint.stall_s
+        connection.deadline = time.monotonic() + 10 * self.endpoint.stall_s
+        if fresh:
+            self._meet(connection)
+        return connection
+
+    def _meet(self, connection: Connection) -> None:
+        """Learn what the server is, and whether it was started since this adapter last saw it."""
+        info = fields_of(_text(connection.call(b"INFO", b"server")))
+        self.kvrocks = "kvrocks_version" in info
+        if (run := info.get("run_id") or info.get("process_id", "")) != self._run_id:
+            self._run_id = run
+            self.reconciler = Reconciler(endpoint_id(self.endpoint.name))
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
@@ -136,8 +154,6 @@ class Keeper:
         members = names if isinstance(names, list) else []
         self.ledger.learn([name for m in members if isinstance(m, bytes) and (name := IndexName.parse(m))])
         indexes, questions = self.ledger.questions()
-        if self.kvrocks is None:
-            self.kvrocks = b"kvrocks_version" in _text(connection.call(b"INFO", b"server"))
         return self.ledger.count(indexes, connection.pipeline(questions))
 
     def _lease(self, connection: Connection) -> bool:
@@ -154,6 +170,10 @@ class Keeper:
         if self._local or now - self._without_lease_since >= _PATIENCE_S:
             self.holds_lease = connection.call(b"SET", LEASE, self._owner, b"NX", b"PX", LEASE_MS) is not None
         return self.holds_lease
+
+    def _reconcile(self, connection: Connection) -> None:
+        if self.reconciler is not None and not self.reconciler.done:
+            self.reconciler.step(connection, self.ledger.indexes, _RECONCILE_BUDGET_S)
 
     # -- bounding ----------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ Piece i lies on endpoint number `i mod endpoints` of that list.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvstrata.l2.checksum import ALGORITHMS, PREFERRED, Buffer
@@ -103,17 +102,18 @@ def piece_slice(length: int, piece_bytes: int, index: int) -> slice:
     return slice(index * piece_bytes, min(length, (index + 1) * piece_bytes))
 
 
-def make_manifest(
-    identity: bytes, nonce: bytes, chunk: memoryview, piece_bytes: int, endpoints: Sequence[int]
-) -> Manifest:
-    """Return the manifest of `chunk`, with its pieces' checksums computed here.
+def checked_piece_count(length: int, piece_bytes: int) -> int:
+    """Return the number of pieces of a chunk that is about to be written.
 
     Raises:
         LayoutError: if the chunk is empty or would have more than 65,536 pieces.
     """
-    count = piece_count(len(chunk), piece_bytes)
+    count = piece_count(length, piece_bytes)
     if not 0 < count <= MAX_PIECES:
-        raise LayoutError(f"{len(chunk)} bytes in pieces of {piece_bytes}; allowed: 1 to {MAX_PIECES} pieces")
-    checksum = ALGORITHMS[PREFERRED]
-    sums = tuple(checksum(chunk[piece_slice(len(chunk), piece_bytes, i)]) for i in range(count))
-    return Manifest(identity, nonce, len(chunk), piece_bytes, tuple(endpoints), PREFERRED, sums)
+        raise LayoutError(f"{length} bytes in pieces of {piece_bytes}; allowed: 1 to {MAX_PIECES} pieces")
+    return count
+
+
+def checksum_of(piece: Buffer) -> int:
+    """Return the checksum of a piece, by the algorithm that this process writes with."""
+    return ALGORITHMS[PREFERRED](piece)

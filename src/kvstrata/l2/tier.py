@@ -7,44 +7,32 @@ more. Whatever goes wrong is a miss (lookup, load) or a chunk that was not store
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kvstrata.l2.batch import Batch
 from kvstrata.l2.breakeven import BreakEven, Source
 from kvstrata.l2.config import TierConfig
 from kvstrata.l2.keeper import Keeper
-from kvstrata.l2.layout import NONCE_BYTES, LayoutError, Manifest, make_manifest
-from kvstrata.l2.ledger import MANIFEST_BYTES, Ledger
+from kvstrata.l2.layout import LayoutError, Manifest
+from kvstrata.l2.ledger import Ledger
 from kvstrata.l2.metrics import Counters, Exporter, Histogram
 from kvstrata.l2.names import MANIFEST_FIELD, NAMESPACE_PREFIX, IndexName, chunk_id, chunk_key
 from kvstrata.l2.placement import endpoint_id, ranking, seed
 from kvstrata.l2.policy import make_policy
 from kvstrata.l2.pool import Call, Endpoint
 from kvstrata.l2.reconcile import stored_bytes
-from kvstrata.l2.transfer import Part, PartWrite, PieceRead
+from kvstrata.l2.status import status_of
+from kvstrata.l2.transfer import PieceRead
 from kvstrata.l2.wire import command
+from kvstrata.l2.writing import Stored, Writing
 
 _SWEEP_S = 0.1
 # Manifests of looked-up chunks that wait to be loaded; beyond it they are read again.
 _MANIFEST_LIMIT = 65536
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What became of one chunk that was offered."""
-
-    ok: bool
-    """The chunk is on the stores, or the policy did not want it there."""
-    written: int
-    """Bytes written now."""
-    why: str
-    """`stored`, `present`, `not_admitted`, or why it was dropped."""
 
 
 class Tier:
@@ -69,12 +57,12 @@ class Tier:
         ]
         self.ledgers = [Ledger(endpoint.capacity_bytes) for endpoint in config.endpoints]
         self._seeds = [seed(endpoint.name) for endpoint in self.endpoints]
-        self._ids = [endpoint_id(endpoint.name) for endpoint in self.endpoints]
-        self._by_id = {number: index for index, number in enumerate(self._ids)}
+        self.ids = [endpoint_id(endpoint.name) for endpoint in self.endpoints]
+        self._by_id = {number: index for index, number in enumerate(self.ids)}
         self._local = [bool(e.node) and e.node == config.local_node for e in config.endpoints]
         self._described: set[int] = set()
         self._lock = threading.Lock()
-        self._locks: dict[bytes, int] = {}
+        self.locks: dict[bytes, int] = {}
         self._manifests: OrderedDict[bytes, Manifest] = OrderedDict()
         self.keepers = [
             Keeper(endpoint, ledger, local, config.evict_from, config.evict_to, config.compact_share, self.locked)
@@ -102,18 +90,19 @@ class Tier:
             for number, (identity, data) in enumerate(chunks):
                 cid = chunk_id(identity)
                 if not self.policy.admit(cid):
-                    self._stored(batch, number, Stored(True, 0, "not_admitted"))
+                    self.stored(batch, number, Stored(True, 0, "not_admitted"))
                     continue
                 places = self._places(cid, write=True)
                 if places is None:
-                    self._stored(batch, number, Stored(False, 0, "unavailable"))
+                    self.stored(batch, number, Stored(False, 0, "unavailable"))
                     continue
                 home, stripe = places
-                writing = _Writing(self, batch, number, identity, cid, data, home, stripe, deadline)
+                writing = Writing(self, batch, number, identity, cid, data, home, stripe, deadline)
                 batch.expect(number)
                 writing.begin()
 
-    def _stored(self, batch: Batch[Stored], number: int, result: Stored) -> None:
+    def stored(self, batch: Batch[Stored], number: int, result: Stored) -> None:
+        """Count what became of a chunk, and settle it."""
         self.counters.add(f"store_{result.why}")
         if result.why == "full":
             self._wake.set()
@@ -154,7 +143,7 @@ class Tier:
         with self._lock:
             for cid, manifest, hit in zip(cids, manifests, usable):
                 if hit and manifest is not None:
-                    self._locks[cid] = self._locks.get(cid, 0) + 1
+                    self.locks[cid] = self.locks.get(cid, 0) + 1
                     self._manifests[cid] = manifest
             while len(self._manifests) > _MANIFEST_LIMIT:
                 self._manifests.popitem(last=False)
@@ -170,16 +159,16 @@ class Tier:
         with self._lock:
             for identity in identities:
                 cid = chunk_id(identity)
-                count = self._locks.get(cid, 0)
+                count = self.locks.get(cid, 0)
                 if count > 1:
-                    self._locks[cid] = count - 1
+                    self.locks[cid] = count - 1
                 elif count:
-                    del self._locks[cid]
+                    del self.locks[cid]
                     self._manifests.pop(cid, None)
 
     def locked(self, cid: bytes) -> bool:
         """Whether a chunk is between lookup and unlock in this process."""
-        return cid in self._locks
+        return cid in self.locks
 
     # -- load --------------------------------------------------------------------------------------
 
@@ -259,7 +248,7 @@ class Tier:
         key, namespace = chunk_key(self.config.namespace, cid), self.config.namespace
         home = self._places(cid, write=False)
         for place in {self._by_id[i] for i in manifest.endpoints if i in self._by_id} | ({home[0]} if home else set()):
-            index = IndexName(namespace, stored_bytes(manifest, self._ids[place]))
+            index = IndexName(namespace, stored_bytes(manifest, self.ids[place]))
             commands = [command(b"UNLINK", key), command(b"ZREM", index.key, cid)]
             answer = done if home and place == home[0] else None
 
@@ -395,56 +384,7 @@ class Tier:
 
     def status(self) -> dict[str, Any]:
         """Return what is known, without asking any store; JSON-safe. Bytes, seconds, bytes/s."""
-        up = sum(endpoint.breaker.closed for endpoint in self.endpoints)
-        return {
-            "is_healthy": up > 0,
-            "namespace": self.config.namespace,
-            "placement": self.config.placement,
-            "stripe_width": self.config.stripe_width,
-            "piece_bytes": self.config.piece_bytes,
-            "endpoints_up": up,
-            "used_bytes": self.used_bytes,
-            "capacity_bytes": sum(ledger.capacity_bytes for ledger in self.ledgers),
-            "locked_chunks": len(self._locks),
-            "counters": self.counters.report(),
-            "policy": self.policy.report(),
-            "break_even": self.break_even.report(),
-            "endpoints": {
-                endpoint.name: self._endpoint_status(endpoint, ledger, keeper)
-                for endpoint, ledger, keeper in zip(self.endpoints, self.ledgers, self.keepers)
-            },
-        }
-
-    @staticmethod
-    def _endpoint_status(endpoint: Endpoint, ledger: Ledger, keeper: Keeper) -> dict[str, Any]:
-        breaker = endpoint.breaker
-        age = -1.0 if breaker.last_ok is None else round(time.time() - breaker.last_ok, 3)
-        return {
-            "up": breaker.closed,
-            "node": endpoint.config.node,
-            "breaker": breaker.state,
-            "breaker_opened": breaker.opened,
-            "last_failure": breaker.reason,
-            "last_ok_age_s": age,
-            "writes_refused": endpoint.writes_refused,
-            "used_bytes": ledger.used_bytes or 0,
-            "used_known": ledger.used_bytes is not None,
-            "capacity_bytes": ledger.capacity_bytes,
-            "physical_bytes": keeper.physical_bytes,
-            "chunks": ledger.chunks,
-            "namespaces": ledger.by_namespace,
-            "evicts_here": keeper.holds_lease,
-            "evicted_chunks": keeper.evicted_chunks,
-            "evicted_bytes": keeper.evicted_bytes,
-            "compactions": keeper.compactions,
-            "loaded_bytes": endpoint.loaded_bytes,
-            "stored_bytes": endpoint.stored_bytes,
-            "queued_bytes": endpoint.store.queued_bytes,
-            "load_bytes_per_s": round(endpoint.rate.bytes_per_s or 0.0),
-            "last_fault": endpoint.fault,
-            "counters": endpoint.counters.report(),
-            "latency": {stage: histogram.report() for stage, histogram in endpoint.histograms.items()},
-        }
+        return status_of(self)
 
     def close(self) -> None:
         """Stop everything; when this returns no thread of ours touches a caller's buffer."""
@@ -458,106 +398,3 @@ class Tier:
             thread.join(patience)
         for keeper in self.keepers:
             keeper.close()
-
-
-class _Writing:
-    """One chunk on its way: is it there already? - its parts - its manifest."""
-
-    def __init__(
-        self,
-        tier: Tier,
-        batch: Batch[Stored],
-        number: int,
-        identity: bytes,
-        cid: bytes,
-        data: memoryview,
-        home: int,
-        stripe: list[int],
-        deadline: float,
-    ) -> None:
-        self._tier = tier
-        self._batch = batch
-        self._number = number
-        self._identity = identity
-        self._cid = cid
-        self._data = data
-        self._home = home
-        self._stripe = stripe
-        self._deadline = deadline
-        self._key = chunk_key(tier.config.namespace, cid)
-        self._manifest: Manifest | None = None
-
-    def begin(self) -> None:
-        """Ask whether somebody stored it before."""
-        self._call([command(b"HEXISTS", self._key, MANIFEST_FIELD)], self._looked)
-
-    def _looked(self, replies: list[object] | None) -> None:
-        if replies is None:
-            self._end("unavailable")
-        elif replies[0] == 1:
-            self._end("present")
-        else:
-            self._write_parts()
-
-    def _write_parts(self) -> None:
-        tier = self._tier
-        try:
-            ids = [tier._ids[place] for place in self._stripe]
-            manifest = make_manifest(self._identity, os.urandom(NONCE_BYTES), self._data, tier.config.piece_bytes, ids)
-        except LayoutError:
-            self._end("impossible_size")
-            return
-        self._manifest = manifest
-        parts = Batch(["internal_error"] * len(self._stripe), self._parts_written)
-        with parts:
-            for turn, place in enumerate(self._stripe):
-                pieces = range(turn, len(manifest.checksums), len(self._stripe))
-                if not pieces:
-                    parts.settle(turn, "")
-                    continue
-                parts.expect(turn)
-                index = IndexName(tier.config.namespace, stored_bytes(manifest, tier._ids[place]))
-                part = Part(index, self._cid, manifest, pieces)
-                endpoint, ledger = tier.endpoints[place], tier.ledgers[place]
-                endpoint.store.submit(
-                    PartWrite(endpoint, ledger, part, self._data, self._deadline, parts.settler(turn))
-                )
-
-    def _parts_written(self, reasons: list[str]) -> None:
-        manifest = self._manifest
-        wrong = [reason for reason in reasons if reason]
-        if wrong or manifest is None:
-            self._end(wrong[0] if wrong else "internal_error")
-            return
-        tier = self._tier
-        index = IndexName(tier.config.namespace, stored_bytes(manifest, tier._ids[self._home]))
-        # The entry once more: an eviction of an older writing of the same chunk may have taken it away.
-        commands = [
-            command(b"HSETNX", self._key, MANIFEST_FIELD, manifest.encode()),
-            command(b"ZADD", index.key, b"NX", f"{time.time():.3f}", self._cid),
-            *tier.describe_namespace(self._home),
-        ]
-        self._call(commands, self._published)
-
-    def _published(self, replies: list[object] | None) -> None:
-        if replies is None:
-            self._end("unavailable")
-        elif replies[0] == 1:
-            self._end("stored")
-        elif replies[0] == 0:
-            # Another node was faster with the same chunk. Its manifest holds; these pieces belong to none.
-            self._end("present")
-        else:
-            self._end("refused")
-
-    def _call(self, commands: list[bytes], done: Callable[[list[object] | None], None]) -> None:
-        endpoint = self._tier.endpoints[self._home]
-        endpoint.control.submit(Call(endpoint, commands, self._deadline, done))
-
-    def _end(self, why: str) -> None:
-        written = len(self._data) if why == "stored" else 0
-        self._data = memoryview(b"")
-        self._tier._stored(self._batch, self._number, Stored(why in ("stored", "present"), written, why))
-
-
-__all__ = ["MANIFEST_BYTES", "Stored", "Tier"]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from kvstrata.l2.layout import Manifest
+from kvstrata.l2.layout import Manifest, checksum_of, piece_slice
 from kvstrata.l2.ledger import Ledger
 from kvstrata.l2.names import INDEX_REGISTRY, IndexName, chunk_key, piece_field
 from kvstrata.l2.pool import Endpoint, Job
@@ -97,8 +97,11 @@ class Part:
 
     index: IndexName
     cid: bytes
-    manifest: Manifest
+    nonce: bytes
+    piece_bytes: int
     pieces: Sequence[int]
+    checksums: list[int]
+    """Of all pieces of the chunk; the part fills in its own."""
 
 
 class PartWrite(Job):
@@ -139,8 +142,11 @@ class PartWrite(Job):
         for number in part.pieces:
             # Loads go first: they hold up a prompt, this holds up nothing.
             self._endpoint.load.wait_idle(_YIELD_S)
-            key, field = chunk_key(part.index.namespace, part.cid), piece_field(part.manifest.nonce, number)
-            connection.send(command_with(self._chunk[part.manifest.piece(number)], b"HSET", key, field))
+            piece = self._chunk[piece_slice(len(self._chunk), part.piece_bytes, number)]
+            # Just before it is sent, so that the processor's cache holds it for both.
+            part.checksums[number] = checksum_of(piece)
+            key, field = chunk_key(part.index.namespace, part.cid), piece_field(part.nonce, number)
+            connection.send(command_with(piece, b"HSET", key, field))
             waiting += 1
             if waiting >= _WRITE_WINDOW:
                 error = _error(connection.read())

@@ -7,6 +7,7 @@ Only TLS and an unexpected reply go through a buffer of ours.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -23,10 +24,13 @@ Reply = Union[bytes, int, None, "ReplyError", list["Reply"]]
 # How often a blocked call looks at its deadline.
 _SLICE_S = 0.1
 _LINE_LIMIT = 1 << 16
+_ARRAY_LIMIT = 1 << 20
 _BULK_LIMIT = 512 << 20
 _DEPTH_LIMIT = 8
 # Linux refuses more parts in one call (UIO_MAXIOV).
 _IOV_LIMIT = 1024
+# Under a quarter of the receive buffer that Linux grows to, so that a full buffer always wakes.
+_WAKE_BYTES = 256 << 10
 
 
 class WireError(ConnectionError):
@@ -35,6 +39,11 @@ class WireError(ConnectionError):
 
 class DeadlineError(WireError):
     """Nothing came, or not all, before the deadline."""
+
+    def __init__(self, message: str, silent_s: float = 0.0) -> None:
+        """`silent_s`: for how long the other side had done nothing at all."""
+        super().__init__(message)
+        self.silent_s = silent_s
 
 
 class ReplyError(Exception):
@@ -82,16 +91,17 @@ class Connection:
         self._buffer = bytearray()
         self._head = bytearray(32)
         self._tail = bytearray(2)
+        self._lowat = 1
         try:
             self._socket = _connect(address, connect_timeout_s)
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:  # a name that is none, a port that is none
             raise WireError(f"connect: {error}") from error
         try:
             if tls is not None:
                 name = address[0] if isinstance(address, tuple) else None
                 self._socket = tls.wrap_socket(self._socket, server_hostname=name)
             self._plain = tls is None
-            # The kernel's own timeout keeps the calls blocking, so that MSG_WAITALL works and no poll() precedes each.
+            # The kernel's own timeout keeps the calls blocking: no poll() precedes each.
             self._socket.settimeout(None if self._plain else _SLICE_S)
             if self._plain:
                 timeval = struct.pack("@ll", int(_SLICE_S), int(_SLICE_S % 1 * 1e6))
@@ -107,8 +117,13 @@ class Connection:
 
     def ready(self) -> bool:
         """Tell whether bytes, or the end of the stream, wait to be read; on an idle connection both are a fault."""
-        if self._buffer or not self._plain:
-            return bool(self._buffer)
+        if self._buffer:
+            return True
+        if not self._plain:
+            # A TLS socket cannot be peeked into.
+            readable = select.poll()
+            readable.register(self._socket, select.POLLIN)
+            return bool(readable.poll(0))
         try:
             self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -137,6 +152,8 @@ class Connection:
                 raise WireError(f"send: {error}") from error
             started = time.monotonic()
             views = _after(views, sent)
+            if views and started >= self.deadline:
+                raise DeadlineError("the deadline passed while sending")
 
     # -- receiving ---------------------------------------------------------------------------------
 
@@ -159,7 +176,10 @@ class Connection:
         Raises:
             WireError: when none comes whole before the deadline, or what comes is not RESP2.
         """
+        asked = time.monotonic()
         line = self._line()
+        if not depth:
+            self.waited_s = time.monotonic() - asked
         kind, rest = line[:1], line[1:]
         if kind == b"+":
             return rest
@@ -172,7 +192,7 @@ class Connection:
             return None if size == -1 else self._bulk(size)
         if kind == b"*" and depth < _DEPTH_LIMIT:
             count = _number(rest)
-            if count > _LINE_LIMIT * 16:
+            if not -1 <= count <= _ARRAY_LIMIT:
                 raise WireError(f"not RESP: an array of {count}")
             return None if count == -1 else [self.read(depth + 1) for _ in range(count)]
         raise WireError(f"not RESP: {line[:32]!r}")
@@ -190,7 +210,9 @@ class Connection:
         if self._plain and not self._buffer and self._scatter(expected, destination):
             return True
         # TLS, or a reply that is not the expected one: read it in the general way.
+        asked = time.monotonic()
         line = self._line()
+        self.waited_s = time.monotonic() - asked
         kind, rest = line[:1], line[1:]
         if kind == b"-":
             raise ReplyError(rest.decode("utf-8", "replace"))
@@ -200,7 +222,7 @@ class Connection:
         if size == -1:
             return False
         if size != len(destination):
-            self._bulk(size)
+            self._skip(size)
             raise ReplyError(f"a value of {size} bytes, expected {len(destination)}")
         self._fill(destination)
         self._expect_crlf()
@@ -213,10 +235,10 @@ class Connection:
         total, got, views = len(expected) + len(destination) + 2, 0, parts
         started = asked = time.monotonic()
         while got < total:
+            # Until the head is known, any byte may be the last: after another, shorter reply nothing more comes.
+            self._wake_at(1 if got < len(expected) else min(_WAKE_BYTES, total - got))
             try:
-                # Not all at once before the head is known: after another, shorter reply nothing more would come.
-                flags = socket.MSG_WAITALL if got >= len(expected) else 0
-                count = self._socket.recvmsg_into(views, 0, flags)[0]
+                count = self._socket.recvmsg_into(views)[0]
             except (BlockingIOError, InterruptedError):
                 self._look_at_clock(started)
                 continue
@@ -233,9 +255,21 @@ class Connection:
                 return False
             got += count
             views = _after(views, count)
+            if views and started >= self.deadline:
+                raise DeadlineError("the deadline passed while receiving")
         if self._tail != CRLF:
             raise WireError("not RESP: a value without its end")
         return True
+
+    def _wake_at(self, count: int) -> None:
+        """Let the kernel wake us for `count` bytes at once (SO_RCVLOWAT), not for each segment that comes in.
+
+        Measured from Kvrocks over loopback, pieces of 1 MiB: 12 times fewer context switches, and half the CPU
+        (0.47 to 0.22 s/GiB).
+        """
+        if count != self._lowat:
+            self._lowat = count
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def _put_back(self, parts: Sequence[memoryview], count: int) -> None:
         for part in parts:
@@ -254,12 +288,28 @@ class Connection:
             self._more()
 
     def _bulk(self, size: int) -> bytes:
-        if not 0 <= size <= _BULK_LIMIT:
-            raise WireError(f"not RESP: a value of {size} bytes")
-        value = bytearray(size)
-        self._fill(memoryview(value))
+        _check_bulk(size)
+        # Grown as bytes come, not as they are announced: a broken length costs no memory.
+        value = bytearray(min(size, _LINE_LIMIT))
+        filled = 0
+        while True:
+            with memoryview(value) as whole, whole[filled:] as rest:
+                self._fill(rest)
+            filled = len(value)
+            if filled == size:
+                break
+            value += bytes(min(size - filled, filled))
         self._expect_crlf()
         return bytes(value)
+
+    def _skip(self, size: int) -> None:
+        _check_bulk(size)
+        scratch = memoryview(bytearray(min(size, _LINE_LIMIT)))
+        while size:
+            part = scratch[:size]
+            self._fill(part)
+            size -= len(part)
+        self._expect_crlf()
 
     def _fill(self, destination: memoryview) -> None:
         """Take what was read ahead, then receive the rest in place."""
@@ -282,6 +332,10 @@ class Connection:
 
     def _receive_into(self, destination: memoryview) -> int:
         started = time.monotonic()
+        if started >= self.deadline:
+            raise DeadlineError("the deadline passed while receiving")
+        if self._plain:
+            self._wake_at(1)
         while True:
             try:
                 count = self._socket.recv_into(destination)
@@ -292,15 +346,14 @@ class Connection:
                 raise WireError(f"receive: {error}") from error
             if count == 0:
                 raise WireError("receive: the other side closed the connection")
-            self.waited_s = time.monotonic() - started
             return count
 
     def _look_at_clock(self, since: float) -> None:
         now = time.monotonic()
         if now >= self.deadline:
-            raise DeadlineError("the deadline passed")
+            raise DeadlineError("the deadline passed", now - since)
         if now - since >= self.stall_s:
-            raise DeadlineError(f"no byte for {self.stall_s:g} s")
+            raise DeadlineError(f"no byte for {self.stall_s:g} s", now - since)
 
 
 def _connect(address: tuple[str, int] | str, timeout_s: float) -> socket.socket:
@@ -324,6 +377,11 @@ def _number(text: bytes) -> int:
     if len(text) > 20 or not text.removeprefix(b"-").isdigit():
         raise WireError(f"not RESP: {text[:32]!r} where a number belongs")
     return int(text)
+
+
+def _check_bulk(size: int) -> None:
+    if not 0 <= size <= _BULK_LIMIT:
+        raise WireError(f"not RESP: a value of {size} bytes")
 
 
 def _after(views: Sequence[memoryview], count: int) -> list[memoryview]:
