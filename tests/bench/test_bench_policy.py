@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kvstrata.bench.cli import app
-from kvstrata.bench.policy import CANDIDATES, Counts, MinPosition, drive_writes_per_day, replay
+from kvstrata.bench.policy import CANDIDATES, L1, Counts, MinPosition, drive_writes_per_day, replay
 from kvstrata.bench.policy_study import Parameters, Workload, row_of, run
 from kvstrata.bench.workloads import Request, multi_turn, skewed
 from kvstrata.l2.policy import make_policy
@@ -46,6 +46,26 @@ def test_l1_evicts_the_end_of_a_prompt_before_its_beginning() -> None:
     assert (counts.l1_hits, counts.offered, counts.written) == (3, 4 + 1, 0)
 
 
+def test_l1_drops_a_fifth_of_its_chunks_once_it_is_four_fifths_full() -> None:
+    l1 = L1(100)
+    names = [bytes([number]) * 16 for number in range(80)]
+    for name in names[:79]:
+        l1.add(name)
+    assert all(name in l1 for name in names[:79])
+    l1.add(names[79])
+    assert [name in l1 for name in names] == [False] * 16 + [True] * 64
+
+
+def test_a_hit_makes_a_chunk_young_in_l1() -> None:
+    # b is the oldest when d comes.
+    assert replay(trace("a", "b", "a", "c", "d", "a"), MinPosition(99), L1_OF_3, ROOMY).l1_hits == 2
+
+
+def test_a_chunk_that_l1_holds_behind_a_gap_is_not_offered_again() -> None:
+    # b was used by itself, so a is the oldest and goes: of the second "ab" only a enters L1.
+    assert replay(trace("ab", "b", "cd", "ab"), MinPosition(99), L1_OF_3, ROOMY).offered == 5
+
+
 def test_a_hit_ends_at_the_first_chunk_that_no_tier_holds() -> None:
     # L2 holds b and c, a is gone from L1: all of "abc" is computed again. L2 has two of the three offered.
     counts = replay(trace("abc", "def", "abc"), MinPosition(1), L1_OF_3, ROOMY)
@@ -75,6 +95,15 @@ def test_l2_evicts_what_was_looked_up_longest_ago() -> None:
     # L2 holds a, b, c; a is looked up again; d pushes b out.
     counts = replay(trace("a", "b", "c", "a", "d", "a", "b"), make_policy("all"), 1, 3)
     assert (counts.l2_hits, counts.written, counts.evicted) == (2, 5, 2)
+
+
+def test_a_prompt_does_not_push_its_own_beginning_out_of_l2() -> None:
+    # a is the oldest of a full L2 when "ad" comes: d pushes b out.
+    assert replay(trace("a", "b", "c", "ad", "a"), make_policy("all"), 1, 3).l2_hits == 2
+
+
+def test_l2_evicts_the_end_of_a_prompt_before_its_beginning() -> None:
+    assert replay(trace("abc", "d", "abc"), make_policy("all"), 1, 3).l2_hits == 2
 
 
 def test_a_full_l2_keeps_what_is_used_more_often() -> None:
@@ -109,6 +138,8 @@ def test_the_multi_turn_trace_has_the_settings_of_the_proof_of_concept() -> None
     assert len(conversations) == 400
     turns = [len(conversation) for conversation in conversations.values()]
     assert (min(turns), max(turns)) == (1, 14)
+    # An odd number of messages is made even by one more: 27 and 28 give 14 requests, 2 alone gives one.
+    assert turns.count(14) > turns.count(1)
     for conversation in conversations.values():
         assert 850 <= conversation[0].prompt_tokens <= 1350
         for before, after in pairwise(conversation):

@@ -123,6 +123,17 @@ def test_tinylfu_halves_its_counts_after_eight_times_its_capacity() -> None:
     assert policy.admit(cid("a"))
 
 
+def test_tinylfu_forgets_single_uses_when_it_halves() -> None:
+    policy = make_policy("tinylfu", min_uses=2, capacity=1024)
+    policy.looked_up(cids("a"))
+    for number in range(8 * 1024 - 1):
+        policy.looked_up([cid(number)])
+    policy.looked_up(cids("a"))
+    assert not policy.admit(cid("a"))
+    policy.looked_up(cids("a"))
+    assert policy.admit(cid("a"))
+
+
 def test_tinylfu_prefers_what_is_used_more_often_than_the_victim() -> None:
     policy = TinyLfu()
     policy.looked_up(cids("often", "once"))
