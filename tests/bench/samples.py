@@ -42,6 +42,7 @@ def sample(**changes: Any) -> Sample:
         max_ms=4.0,
         client_cpu_s_per_gib=0.4,
         server_cpu_s_per_gib=1.5,
+        foreign_cores=0.1,
         write_amp_server=1.25,
         write_amp_process=1.26,
         write_amp_device=1.3,

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,3 +164,27 @@ def test_own_threads_write_and_read_the_whole_file(drive: Path) -> None:
     assert (drive / "raw").stat().st_size == 64 * MIB
     assert used.write_bytes >= 64 * MIB
     assert used.read_bytes >= 64 * MIB
+
+
+STAT = "cpu  400 100 200 9000 5000 10 20 70 50 5\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
+
+
+def test_the_machines_cpu_is_all_but_idle_and_waiting() -> None:
+    assert procfs.parse_cpu(STAT) == 800 / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_child_of_ours_is_not_foreign() -> None:
+    stat = Path("/proc/stat")
+    busy, foreign = procfs.parse_cpu(stat.read_text()), procfs.foreign_cpu_s(Usage())
+    burn = "import time\nwhile time.process_time() < 1.0: pass"
+    subprocess.run([sys.executable, "-c", burn], check=True)
+    foreign = procfs.foreign_cpu_s(Usage()) - foreign
+    busy = procfs.parse_cpu(stat.read_text()) - busy
+    assert busy - foreign >= 0.9
+
+
+def test_others_are_noted_when_they_took_a_tenth_of_the_cpu() -> None:
+    assert host.foreign_note([0.0, 0.2, 1.9], 2) is None
+    note = host.foreign_note([0.0, 0.5, 1.9], 2)
+    assert note == "THE MACHINE WAS SHARED: others used 0.5 of 2 cores in the median measurement, 1.9 in the worst"
+    assert host.foreign_note([], 2) is None

@@ -30,6 +30,12 @@ class Reading:
     usage: Usage
     counters: Counters | None
     disk: Disk | None
+    foreign_cpu_s: float
+    at: float
+
+    def foreign_cores_since(self, before: Reading) -> float:
+        """Return how many cores others kept busy since `before`, the hypervisor's other guests included."""
+        return max(0.0, (self.foreign_cpu_s - before.foreign_cpu_s) / (self.at - before.at))
 
 
 class Fleet:
@@ -74,11 +80,12 @@ class Fleet:
 
     def reading(self) -> Reading:
         """Return what was used and counted until now."""
-        usage = reduce(add, (server.usage() for server in self._servers), self._past)
+        live = reduce(add, (server.usage() for server in self._servers), Usage())
         counters = None
         if self.persistent:
             counters = reduce(add, (server.counters() for server in self._servers), self._past_counters)
-        return Reading(usage, counters, procfs.disk(self._device))
+        foreign = procfs.foreign_cpu_s(live)
+        return Reading(self._past + live, counters, procfs.disk(self._device), foreign, time.monotonic())
 
     def to_rest(self) -> None:
         """Let flushes and compactions end, stop the servers (which flushes the rest), and sync their files."""

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from kvstrata.bench import procfs
@@ -55,6 +56,16 @@ def check_folder(folder: Path, value_bytes: int, allow_memory: bool) -> procfs.M
             f"{show_size(value_bytes)}, {_SPACE_FACTOR} times as much and {show_size(_SPARE_BYTES)} to spare"
         )
     return mount
+
+
+def foreign_note(foreign_cores: Sequence[float], cores: int) -> str | None:
+    """Return what to say when others took more than a tenth of the CPU during half of the measurements."""
+    if not foreign_cores or median(foreign_cores) <= 0.1 * cores:
+        return None
+    return (
+        f"THE MACHINE WAS SHARED: others used {median(foreign_cores):.1f} of {cores} cores in the median measurement, "
+        f"{max(foreign_cores):.1f} in the worst"
+    )
 
 
 def describe(mount: procfs.Mount) -> dict[str, Any]:

@@ -153,6 +153,7 @@ _HEADS = (
     "device",
     "CPU s/GiB: client",
     "server",
+    "others' cores",
     "to base",
     "to raw",
     "to DRAM",
@@ -173,6 +174,7 @@ def _table(rows: Sequence[Row]) -> str:
             *(number(value) for value in amplifications(row)),
             number(row.client_cpu_s_per_gib),
             number(row.server_cpu_s_per_gib),
+            number(row.foreign_cores),
             *(number(value) for value in (row.to_base, row.to_raw, row.to_dram)),
         )
         doubt = f'<td class="doubt">{escape(doubts(row))}</td>'

@@ -157,6 +157,7 @@ class _Round:
             max_ms=max(latencies),
             client_cpu_s_per_gib=per_gib(outcome.cpu_s, outcome.bytes),
             server_cpu_s_per_gib=per_gib(used.cpu_s, outcome.bytes),
+            foreign_cores=after.foreign_cores_since(before),
             write_amp_server=amplification(counted_written, wrote) if wrote else None,
             write_amp_process=amplification(used.write_bytes, wrote) if wrote else None,
             write_amp_device=amplification(disk_written, wrote) if wrote else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,27 @@ def process_usage(pid: int) -> Usage:
     after_name = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     cpu_s = (int(after_name[11]) + int(after_name[12])) / _TICKS_PER_S
     return Usage(int(io["read_bytes"]), int(io["write_bytes"]), cpu_s)
+
+
+def parse_cpu(text: str) -> float:
+    """Return the seconds of CPU that the whole machine used since boot, from /proc/stat.
+
+    Time stolen by the hypervisor counts: it was no more ours than another program's. Waiting for a drive does not.
+    """
+    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, text.splitlines()[0].split()[1:])
+    return (user + nice + system + irq + softirq + steal) / _TICKS_PER_S
+
+
+def foreign_cpu_s(servers: Usage) -> float:
+    """Return the seconds of CPU since boot that were not this program's, its children's, or those running servers'.
+
+    Only differences mean anything. Children count once they were waited for, so no client may be running.
+    """
+    own = sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
+    return parse_cpu((PROC / "stat").read_text()) - own - servers.cpu_s
 
 
 def parse_diskstats(text: str, device: str) -> Disk | None:

@@ -39,6 +39,7 @@ class Sample:
     max_ms: float
     client_cpu_s_per_gib: float
     server_cpu_s_per_gib: float
+    foreign_cores: float
     write_amp_server: float | None
     write_amp_process: float | None
     write_amp_device: float | None
@@ -82,6 +83,7 @@ class Row:
     p99_ms: float
     client_cpu_s_per_gib: float
     server_cpu_s_per_gib: float
+    foreign_cores: float
     write_amp_server: float | None
     write_amp_process: float | None
     write_amp_device: float | None

@@ -99,6 +99,8 @@ def run(plan: Plan, progress: Progress) -> Run:
                 break
         else:
             result.complete = not result.failures
+    if note := host.foreign_note([sample.foreign_cores for sample in result.samples], described["cores"]):
+        result.notes.append(note)
     result.duration_s = time.monotonic() - began
     return result
 

@@ -20,7 +20,7 @@ _OPTIONAL = (
     "read_amp_process",
     "read_amp_device",
 )
-_ALWAYS = ("mb_s", "p50_ms", "p95_ms", "p99_ms", "client_cpu_s_per_gib", "server_cpu_s_per_gib")
+_ALWAYS = ("mb_s", "p50_ms", "p95_ms", "p99_ms", "client_cpu_s_per_gib", "server_cpu_s_per_gib", "foreign_cores")
 
 
 def summarize(run: Run) -> list[Row]:
