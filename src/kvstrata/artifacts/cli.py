@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from kvstrata.artifacts import binary, release
+from kvstrata.artifacts import binary, environment, release
 from kvstrata.artifacts.lock import LockError, read_lock
 from kvstrata.artifacts.wheelhouse import DownloadError
 from kvstrata.paths import PROJECT, cache_dir
@@ -34,6 +34,18 @@ def release_command(wheelhouse: str, as_json: Json = False) -> None:
     _print(prepared.as_dict(), as_json)
 
 
+@app.command("environment")
+def environment_command(wheelhouse: str, as_json: Json = False) -> None:
+    """Install the wheels of WHEELHOUSE on this machine, for tests and benchmarks that need LMCache."""
+    try:
+        python, changed = environment.ensure(
+            read_lock(PROJECT / "artifacts.lock.yml").wheelhouse(wheelhouse), cache_dir()
+        )
+    except (LockError, DownloadError, subprocess.CalledProcessError) as error:
+        _fail(error)
+    _print({"python": str(python), "changed": changed}, as_json)
+
+
 @app.command("kvrocks")
 def kvrocks_command(
     source: Annotated[Path | None, typer.Option(help="A Kvrocks binary; default: bin/kvrocks in the cache.")] = None,
@@ -43,7 +55,7 @@ def kvrocks_command(
     try:
         locked = read_lock(PROJECT / "artifacts.lock.yml").kvrocks
         found = binary.resolve(source or cache_dir() / "bin" / "kvrocks", locked, cache_dir())
-    except (LockError, binary.ChecksumError) as error:
+    except (LockError, *binary.ArtifactError) as error:
         _fail(error)
     _print(found.as_dict(), as_json)
 
