@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kvstrata.l2.names import namespace_of
 from kvstrata.units import hardening, restart_backoff
 
 DRIVES = "/var/lib/kvstrata/drives"
@@ -39,4 +40,5 @@ class FilterModule:
             "kvstrata_port": port_of,
             "kvstrata_with_mount": with_mount,
             "kvstrata_mount_of": mount_of,
+            "kvstrata_namespace": namespace_of,
         }

@@ -39,9 +39,16 @@ DOCUMENT: dict[str, Any] = {
                     "port": 6666,
                     "password": "hush-hush",
                     "tier": "ssd",
+                    "capacity_bytes": 1 << 30,
                 }
             ],
-            "lmcache": {"unit": "lmcache.service", "zmq_port": 5555, "http_port": 8090, "chunk_size": 256},
+            "lmcache": {
+                "unit": "lmcache.service",
+                "zmq_port": 5555,
+                "http_port": 8090,
+                "chunk_size": 256,
+                "namespace": "kvs-0123456789abcdef",
+            },
             "engines": [{"unit": "vllm@0.service", "host": "10.1.0.1", "port": 8000}],
             "router": {"unit": "vllm-router.service", "host": "10.1.0.1", "port": 9000},
         }
@@ -83,6 +90,15 @@ def test_a_node_without_listeners_is_known_by_its_ssh_address() -> None:
     assert parse(document).nodes[0].fabric_host == "10.0.0.1"
 
 
+def test_a_site_has_each_namespace_of_its_nodes_once() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["nodes"] = [copy.deepcopy(DOCUMENT["nodes"][0]) | {"name": f"node{index}"} for index in range(4)]
+    document["nodes"][1]["lmcache"]["namespace"] = "kvs-other"
+    document["nodes"][2]["lmcache"]["namespace"] = None
+    document["nodes"][3]["lmcache"] = None
+    assert parse(document).namespaces == ("kvs-0123456789abcdef", "kvs-other")
+
+
 def test_an_unknown_node_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         parse(DOCUMENT).node("node9")
@@ -104,6 +120,9 @@ def test_an_unknown_node_is_a_key_error() -> None:
         ("nodes.0.stores.0.engine", "rocks", r"stores\[0\]\.engine: 'rocks', allowed is one of kvrocks, redis"),
         ("nodes.0.stores.0.password", "", r"nodes\[0\]\.stores\[0\]\.password: empty"),
         ("nodes.0.lmcache.chunk_size", 0, r"lmcache\.chunk_size: 0, allowed is at least 1"),
+        ("nodes.0.lmcache.namespace", ..., r"lmcache\.namespace: missing"),
+        ("nodes.0.lmcache.namespace", "", r"lmcache\.namespace: empty"),
+        ("nodes.0.stores.0.capacity_bytes", 0, r"stores\[0\]\.capacity_bytes: 0, allowed is at least 1"),
         ("verify.timeout_s", 0, r"verify\.timeout_s: 0, allowed is more than 0"),
         ("verify.tiers", "maybe", r"verify\.tiers: 'maybe', allowed is one of if_changed, always, never"),
         ("model", ..., "model: missing"),

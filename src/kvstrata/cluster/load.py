@@ -165,6 +165,7 @@ def _store(at: _At) -> Store:
         port=at["port"].port(),
         password=at["password"].text(),
         tier=at["tier"].choice(Tier),
+        capacity_bytes=at["capacity_bytes"].integer(1),
     )
 
 
@@ -174,6 +175,7 @@ def _lmcache(at: _At) -> LMCache:
         zmq_port=at["zmq_port"].port(),
         http_port=at["http_port"].port(),
         chunk_size=at["chunk_size"].integer(1),
+        namespace=at["namespace"].optional(_At.text),
     )
 
 

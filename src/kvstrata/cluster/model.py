@@ -61,6 +61,8 @@ class Store:
     # Not part of repr, so that no log, traceback or report can show it.
     password: str = field(repr=False)
     tier: Tier
+    # The most that its chunks may take together, of all namespaces.
+    capacity_bytes: int
 
     @property
     def address(self) -> str:
@@ -70,12 +72,17 @@ class Store:
 
 @dataclass(frozen=True)
 class LMCache:
-    """A node's cache server; both ports are on loopback. `chunk_size` is in tokens."""
+    """A node's cache server; both ports are on loopback. `chunk_size` is in tokens.
+
+    `namespace` is what its chunks are filed under on the stores (kvstrata.l2.names); None where the inventory's
+    wheelhouse is not locked, so that nothing can have been deployed from it.
+    """
 
     unit: str
     zmq_port: int
     http_port: int
     chunk_size: int
+    namespace: str | None
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,12 @@ class Cluster:
             if node.name == name:
                 return node
         raise KeyError(name)
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespaces that its nodes use, each once: one, unless nodes differ in what they serve."""
+        found = (node.lmcache.namespace for node in self.nodes if node.lmcache)
+        return tuple(dict.fromkeys(namespace for namespace in found if namespace))
 
     @property
     def engines(self) -> tuple[Engine, ...]:

@@ -29,9 +29,16 @@ def node(name: str, index: int) -> dict[str, Any]:
                 "port": 6666,
                 "password": "secret-pw",
                 "tier": "ssd",
+                "capacity_bytes": 1 << 30,
             }
         ],
-        "lmcache": {"unit": "lmcache.service", "zmq_port": 5555, "http_port": 8090, "chunk_size": 256},
+        "lmcache": {
+            "unit": "lmcache.service",
+            "zmq_port": 5555,
+            "http_port": 8090,
+            "chunk_size": 256,
+            "namespace": "kvs-0123456789abcdef",
+        },
         "engines": [{"unit": "vllm@0.service", "host": host, "port": 8000}],
         "router": {"unit": "vllm-router.service", "host": host, "port": 9000} if index == 1 else None,
     }
