@@ -65,7 +65,7 @@ CANDIDATES = (
     Candidate("second_use", lambda _: make_policy("second_use")),
     Candidate("second_use, only when full", lambda _: make_policy("second_use", only_when_full=True)),
     Candidate("min_prefix 8", lambda _: make_policy("min_prefix", chunks=8)),
-    Candidate("min_position 8 (for comparison)", lambda _: MinPosition(8)),
+    Candidate("(min_position 8)", lambda _: MinPosition(8)),
     Candidate("tinylfu 2", lambda chunks: make_policy("tinylfu", min_uses=2, capacity=max(1 << 10, chunks))),
     Candidate("tinylfu 3", lambda chunks: make_policy("tinylfu", min_uses=3, capacity=max(1 << 10, chunks))),
     Candidate(

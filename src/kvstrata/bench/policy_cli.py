@@ -30,13 +30,15 @@ _COLUMNS = (
     "L1 hits Mtok",
     "hit rate",
     "points to all",
-    "read/written",
+    "reads per write",
 )
 _DEFAULTS = Parameters()
 
 
 def policy(
-    repeats: Annotated[int, typer.Option(min=1, help="Seeds; fewer than 3 make no median.")] = _DEFAULTS.repeats,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Seeds; with fewer than 3 the medians mean little.")
+    ] = _DEFAULTS.repeats,
     seed: Annotated[int, typer.Option(help="The first seed.")] = _DEFAULTS.seed,
     l1_gib: Annotated[
         list[float] | None, typer.Option(min=0.5, help="DRAM tier in GiB; may be given several times. Default: 6, 60.")
