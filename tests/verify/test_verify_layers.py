@@ -11,6 +11,7 @@ import pytest
 from kvstrata.verify.check import Check, Layer, Status
 from kvstrata.verify.layers import NODE_LAYERS
 from kvstrata.verify.shell import Reach
+from tests.verify.fakes.documents import l2_adapter
 from tests.verify.fakes.shell import closed_port
 from tests.verify.fakes.site import FINDMNT, Code, Site
 
@@ -184,7 +185,7 @@ def status_with(**changes: Any) -> Callable[[dict[str, Any]], object]:
     good: dict[str, Any] = {
         "is_healthy": True,
         "chunk_size": 256,
-        "storage_manager": {"l2_adapters": [{"type": "valkey", "is_healthy": True}]},
+        "storage_manager": {"l2_adapters": [l2_adapter()]},
         "registered_gpu_ids": [1],
     }
     return lambda body: good | changes
@@ -198,8 +199,19 @@ def status_with(**changes: Any) -> Callable[[dict[str, Any]], object]:
         ("cache.l2", {"storage_manager": {"l2_adapters": []}}, "no L2 adapter"),
         (
             "cache.l2",
-            {"storage_manager": {"l2_adapters": [{"type": "valkey", "is_healthy": False}]}},
-            "not healthy: valkey",
+            {"storage_manager": {"l2_adapters": [l2_adapter() | {"is_healthy": False}]}},
+            "not healthy: kvstrata",
+        ),
+        (
+            "cache.l2",
+            {"storage_manager": {"l2_adapters": [l2_adapter(up=False, last_failure="load: no byte for 2 s")]}},
+            "1 of 2 in use, 0.50 of 2.00 GiB; stored 0 of 0 chunks since its start; "
+            "left alone: 10.0.0.1:6666 (load: no byte for 2 s)",
+        ),
+        (
+            "cache.l2",
+            {"storage_manager": {"l2_adapters": [l2_adapter(counters={"damaged": 2})]}},
+            "2 damaged pieces were read",
         ),
         ("cache.engines", {"registered_gpu_ids": []}, "0: an engine runs without its cache"),
     ],

@@ -44,7 +44,8 @@ def release_id(house: Wheelhouse, project: Path) -> str:
 def node_sources(project: Path) -> list[Path]:
     """Return the files that run on nodes, in a fixed order."""
     package = project / "src" / "kvstrata"
-    return [package / "__init__.py", *sorted((package / "node").rglob("*.py"))]
+    sides = (sorted((package / side).rglob("*.py")) for side in ("l2", "node"))
+    return [package / "__init__.py", *(path for paths in sides for path in paths)]
 
 
 def prepare(house: Wheelhouse, project: Path, cache: Path) -> Release:

@@ -37,6 +37,8 @@ class Store:
     port: int
     password: str
     capacity_bytes: int = 1 << 40
+    unix: str = ""
+    """Path of its unix socket; kvstrata alone takes it."""
 
 
 def make_adapter(kind: str, stores: Sequence[Store], timeout_s: float = 5.0, **fields: Any) -> L2AdapterInterface:
@@ -47,7 +49,14 @@ def make_adapter(kind: str, stores: Sequence[Store], timeout_s: float = 5.0, **f
     first = stores[0]
     if kind == "kvstrata":
         endpoints = [
-            {"host": s.host, "port": s.port, "password": s.password, "capacity_bytes": s.capacity_bytes, "node": "here"}
+            {
+                "host": s.host,
+                "port": s.port,
+                "password": s.password,
+                "capacity_bytes": s.capacity_bytes,
+                "unix": s.unix,
+                "node": "here",
+            }
             for s in stores
         ]
         params = {"endpoints": endpoints, "namespace": "kvs-bench", "local_node": "here", **fields}
@@ -114,7 +123,7 @@ class Driver:
             done.update(self.adapter.pop_completed_store_tasks())
             return bool(done[task].is_successful()) if task in done else None
 
-        return self._await(self.adapter.get_store_event_fd(), popped)
+        return bool(self._await(self.adapter.get_store_event_fd(), popped))
 
     def lookup(self, keys: Sequence[ObjectKey]) -> list[bool]:
         """Look up and lock; return a flag for each key."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -107,7 +108,7 @@ class TierConfig:
             ("endpoints", bool(self.endpoints), "at least one"),
             ("placement", self.placement in PLACEMENTS, " or ".join(PLACEMENTS)),
             ("local_node", self.placement == "fleet" or bool(self.local_node), "a node's name with local_first"),
-            ("stripe_width", 0 <= self.stripe_width <= 255, "0 (all endpoints) to 255"),
+            ("stripe_width", 0 <= self.stripe_width <= 255, "0 (all, up to 255) to 255"),
             ("piece_bytes", 4096 <= self.piece_bytes <= 64 * MIB, "4096 to 67108864 bytes"),
             ("load_connections", 1 <= self.load_connections <= 64, "1 to 64"),
             ("store_connections", 1 <= self.store_connections <= 64, "1 to 64"),
@@ -133,9 +134,15 @@ class TierConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> TierConfig:
         """Build the configuration from JSON.
 
+        `passwords_file`, beside the fields, is the path of a JSON object that maps each endpoint's name to its
+        password: for a configuration that others may read.
+
         Raises:
-            ValueError: for an unknown or missing field, a wrong type, or a value that cannot work.
+            ValueError: for an unknown or missing field, a wrong type, a value that cannot work, or an endpoint
+                without a password in `passwords_file`.
         """
+        if "passwords_file" in values:
+            values = _with_passwords(values, str(values["passwords_file"]))
         given = _checked(cls, "", values)
         entries = given["endpoints"]
         if not isinstance(entries, (list, tuple)):
@@ -145,6 +152,22 @@ class TierConfig:
             for number, entry in enumerate(entries)
         )
         return cls(**given)
+
+
+def _with_passwords(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    try:
+        passwords = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        # The file's text is not in the message.
+        raise ValueError(f"passwords_file {path} cannot be read: {type(error).__name__}") from None
+    endpoints = []
+    for entry in values.get("endpoints", ()):
+        name = f"{entry.get('host')}:{entry.get('port')}"
+        if name not in passwords:
+            raise ValueError(f"passwords_file {path} has no password for the endpoint {name}")
+        endpoints.append({**entry, "password": passwords[name]})
+    rest = {name: value for name, value in values.items() if name != "passwords_file"}
+    return {**rest, "endpoints": endpoints}
 
 
 _TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}

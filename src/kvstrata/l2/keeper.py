@@ -68,12 +68,12 @@ class Keeper:
         """What Kvrocks says its files take; 0 for other servers."""
         self.evicted_chunks = self.evicted_bytes = self.compactions = 0
 
-    def touch(self, index: IndexName, cid: bytes) -> None:
-        """Note an access; written with the next tick."""
+    def touch(self, index: IndexName, cid: bytes, when: float) -> None:
+        """Note an access at `when` (unix seconds); written with the next tick."""
         with self._stamp_lock:
             # Beyond the limit stamps are lost, and chunks look older than they are: the memory stays bounded.
             if len(self._stamps) < _STAMP_LIMIT:
-                self._stamps[index, cid] = time.time()
+                self._stamps[index, cid] = when
 
     def tick(self) -> None:
         """Do what is due. Never raises; a failing store is left to its breaker."""

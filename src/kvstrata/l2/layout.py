@@ -19,6 +19,8 @@ from kvstrata.l2.checksum import ALGORITHMS, PREFERRED, Buffer
 MAGIC = b"KVS1"
 NONCE_BYTES = 8
 MAX_PIECES = 65536
+MAX_ENDPOINTS = 255
+MAX_IDENTITY_BYTES = 65535
 _HEAD = struct.Struct(">4sBQ")
 _BODY = struct.Struct(">8sQIIB")
 
@@ -75,7 +77,7 @@ class Manifest:
             identity = body[at + 2 :]
         except struct.error as error:
             raise LayoutError(f"{len(data)} bytes: {error}") from error
-        if size != len(identity) or not places or pieces != piece_count(length, piece_bytes):
+        if size != len(identity) or not places or not 0 < pieces == piece_count(length, piece_bytes) <= MAX_PIECES:
             raise LayoutError("its numbers contradict each other")
         return cls(identity, nonce, length, piece_bytes, numbers[:places], algorithm, numbers[places:])
 
@@ -112,6 +114,14 @@ def checked_piece_count(length: int, piece_bytes: int) -> int:
     if not 0 < count <= MAX_PIECES:
         raise LayoutError(f"{length} bytes in pieces of {piece_bytes}; allowed: 1 to {MAX_PIECES} pieces")
     return count
+
+
+def check_fits(identity: bytes, places: int) -> None:
+    """Raise LayoutError when no manifest can hold this identity, or name so many endpoints."""
+    if len(identity) > MAX_IDENTITY_BYTES:
+        raise LayoutError(f"an identity of {len(identity)} bytes; allowed: up to {MAX_IDENTITY_BYTES}")
+    if not 0 < places <= MAX_ENDPOINTS:
+        raise LayoutError(f"{places} endpoints; allowed: 1 to {MAX_ENDPOINTS}")
 
 
 def checksum_of(piece: Buffer) -> int:

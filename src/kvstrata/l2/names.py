@@ -29,6 +29,9 @@ MANIFEST_FIELD = b"m"
 
 CID_BYTES = 16
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_CHUNK_KEY = re.compile(rb"kvs:([A-Za-z0-9_.-]{1,64}):([0-9a-f]{32})")
+# As it is written, so that two members never name one index, and of a length that int() takes.
+_SIZE = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class IndexName(NamedTuple):
@@ -51,7 +54,7 @@ class IndexName(NamedTuple):
     def parse(cls, registered: bytes) -> IndexName | None:
         """Return the index that a member of the registry names, or None when it names none."""
         namespace, _, size = registered.decode("utf-8", "replace").rpartition(":")
-        if not size.isascii() or not size.isdigit() or not _NAMESPACE.fullmatch(namespace):
+        if not _SIZE.fullmatch(size) or not _NAMESPACE.fullmatch(namespace):
             return None
         return cls(namespace, int(size))
 
@@ -83,6 +86,12 @@ def chunk_id(identity: bytes) -> bytes:
 def chunk_key(namespace: str, cid: bytes) -> bytes:
     """Return the key of a chunk's hash."""
     return b"%s%s:%s" % (CHUNK_PREFIX, namespace.encode(), cid.hex().encode())
+
+
+def parse_chunk_key(key: bytes) -> tuple[str, bytes] | None:
+    """Return namespace and id of the chunk that a key names, or None for any other key."""
+    found = _CHUNK_KEY.fullmatch(key)
+    return (found[1].decode(), bytes.fromhex(found[2].decode())) if found else None
 
 
 def piece_field(nonce: bytes, index: int) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from kvstrata.l2.layout import LayoutError, Manifest
 from kvstrata.l2.ledger import MANIFEST_BYTES
-from kvstrata.l2.names import CHUNK_PREFIX, CID_BYTES, INDEX_REGISTRY, MANIFEST_FIELD, IndexName
+from kvstrata.l2.names import CHUNK_PREFIX, INDEX_REGISTRY, MANIFEST_FIELD, IndexName, parse_chunk_key
 from kvstrata.l2.wire import Connection, command
 
 _BATCH = 500
@@ -38,14 +38,14 @@ class Reconciler:
                 raise ValueError(f"SCAN answered {reply!r}")
             self._cursor = reply[0] if isinstance(reply[0], bytes) else b"0"
             self.done = self._cursor == b"0"
-            keys = [key for key in reply[1] if isinstance(key, bytes) and _parsed(key)]
+            keys = [key for key in reply[1] if isinstance(key, bytes) and parse_chunk_key(key)]
             self.seen += len(keys)
             self._judge(connection, keys, indexes)
 
     def _judge(self, connection: Connection, keys: Sequence[bytes], indexes: Sequence[IndexName]) -> None:
         manifests = connection.pipeline([command(b"HGET", key, MANIFEST_FIELD) for key in keys])
         for key, data in zip(keys, manifests):
-            namespace, cid = _parsed(key) or ("", b"")
+            namespace, cid = parse_chunk_key(key) or ("", b"")
             known = [name for name in indexes if name.namespace == namespace]
             scores = connection.pipeline([command(b"ZSCORE", name.key, cid) for name in known])
             if any(score is not None for score in scores):
@@ -68,14 +68,3 @@ def stored_bytes(manifest: Manifest, endpoint_id: int) -> int:
     """Return what a chunk counts on an endpoint: its pieces there, or the manifest's share where there are none."""
     here = [i for i in range(len(manifest.checksums)) if manifest.place(i) == endpoint_id]
     return sum(s.stop - s.start for s in map(manifest.piece, here)) or MANIFEST_BYTES
-
-
-def _parsed(key: bytes) -> tuple[str, bytes] | None:
-    prefix, _, rest = key.partition(b":")
-    namespace, _, cid = rest.rpartition(b":")
-    if prefix + b":" != CHUNK_PREFIX or not namespace or len(cid) != 2 * CID_BYTES:
-        return None
-    try:
-        return namespace.decode(), bytes.fromhex(cid.decode())
-    except ValueError:
-        return None

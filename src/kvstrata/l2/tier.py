@@ -17,7 +17,7 @@ from kvstrata.l2.batch import Batch
 from kvstrata.l2.breakeven import BreakEven, Source
 from kvstrata.l2.config import TierConfig
 from kvstrata.l2.keeper import Keeper
-from kvstrata.l2.layout import LayoutError, Manifest
+from kvstrata.l2.layout import MAX_ENDPOINTS, LayoutError, Manifest
 from kvstrata.l2.ledger import Ledger
 from kvstrata.l2.metrics import Counters, Exporter, Histogram
 from kvstrata.l2.names import MANIFEST_FIELD, NAMESPACE_PREFIX, IndexName, chunk_id, chunk_key
@@ -26,7 +26,7 @@ from kvstrata.l2.policy import make_policy
 from kvstrata.l2.pool import Call, Endpoint
 from kvstrata.l2.reconcile import stored_bytes
 from kvstrata.l2.status import status_of
-from kvstrata.l2.transfer import PieceRead
+from kvstrata.l2.transfer import AGE_STEP_S, PieceRead
 from kvstrata.l2.wire import command
 from kvstrata.l2.writing import Stored, Writing
 
@@ -147,9 +147,10 @@ class Tier:
                     self._manifests[cid] = manifest
             while len(self._manifests) > _MANIFEST_LIMIT:
                 self._manifests.popitem(last=False)
-        for cid, manifest, hit in zip(cids, manifests, usable):
+        now = time.time()
+        for number, (cid, manifest, hit) in enumerate(zip(cids, manifests, usable)):
             if hit and manifest is not None:
-                self._touch(cid, manifest)
+                self._touch(cid, manifest, now - number * AGE_STEP_S)
         self.counters.add("lookup_chunks", len(cids))
         self.counters.add("lookup_hits", sum(usable))
         return usable
@@ -280,7 +281,7 @@ class Tier:
             return None
         if self.config.placement == "local_first":
             takers = [i for i in takers if self._local[i]] or takers
-        return home, takers[: self.config.stripe_width or None]
+        return home, takers[: self.config.stripe_width or MAX_ENDPOINTS]
 
     def _reachable(self, manifest: Manifest) -> bool:
         return all(i in self._by_id and self.endpoints[self._by_id[i]].breaker.closed for i in manifest.endpoints)
@@ -291,10 +292,10 @@ class Tier:
     def _sources(self) -> dict[int, Source]:
         return {i: Source(e.rate.bytes_per_s, e.rate.outstanding) for i, e in enumerate(self.endpoints)}
 
-    def _touch(self, cid: bytes, manifest: Manifest) -> None:
+    def _touch(self, cid: bytes, manifest: Manifest, when: float) -> None:
         for number in manifest.endpoints:
             index = IndexName(self.config.namespace, stored_bytes(manifest, number))
-            self.keepers[self._by_id[number]].touch(index, cid)
+            self.keepers[self._by_id[number]].touch(index, cid, when)
 
     def _fetch_manifests(
         self,
@@ -361,6 +362,8 @@ class Tier:
             for keeper in self.keepers:
                 if not self._stop.is_set():
                     keeper.tick()
+            # A policy that only holds back when it must asks for this.
+            self.policy.full = any(ledger.fill >= self.config.evict_from for ledger in self.ledgers)
 
     def wake_keeper(self) -> None:
         """Let the keeper look now instead of at its next tick."""

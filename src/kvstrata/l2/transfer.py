@@ -12,6 +12,10 @@ from kvstrata.l2.names import INDEX_REGISTRY, IndexName, chunk_key, piece_field
 from kvstrata.l2.pool import Endpoint, Job
 from kvstrata.l2.wire import Connection, ReplyError, command, command_with
 
+AGE_STEP_S = 0.001
+"""By how much each further chunk of a prompt counts as older: its tail is evicted before its head, for without the
+head the tail is of no use."""
+
 _YIELD_S = 0.02
 _REFUSED_FOR_S = 2.0
 # Commands under way at once while a part is written: the next piece is on its way while the store takes one.
@@ -97,6 +101,8 @@ class Part:
 
     index: IndexName
     cid: bytes
+    stamp: float
+    """Unix seconds of the access that this is, for the index."""
     nonce: bytes
     piece_bytes: int
     pieces: Sequence[int]
@@ -174,7 +180,7 @@ class PartWrite(Job):
         indexes, questions = self._ledger.questions()
         # The registry each time: it costs little, and a store that lost its data has lost it too.
         registered = command(b"SADD", INDEX_REGISTRY, part.index.registered)
-        entry = command(b"ZADD", part.index.key, b"NX", f"{time.time():.3f}", part.cid)
+        entry = command(b"ZADD", part.index.key, b"NX", f"{part.stamp:.3f}", part.cid)
         replies = connection.pipeline([registered, entry, *questions])
         errors = [reply for reply in replies if isinstance(reply, ReplyError)]
         if errors:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from kvstrata.l2.batch import Batch
 from kvstrata.l2.checksum import PREFERRED
-from kvstrata.l2.layout import NONCE_BYTES, LayoutError, Manifest, checked_piece_count
+from kvstrata.l2.layout import NONCE_BYTES, LayoutError, Manifest, check_fits, checked_piece_count
 from kvstrata.l2.names import MANIFEST_FIELD, IndexName, chunk_key
 from kvstrata.l2.pool import Call
 from kvstrata.l2.reconcile import stored_bytes
-from kvstrata.l2.transfer import Part, PartWrite
+from kvstrata.l2.transfer import AGE_STEP_S, Part, PartWrite
 from kvstrata.l2.wire import command
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Writing:
         self._home = home
         self._stripe = stripe
         self._deadline = deadline
+        self._stamp = time.time() - number * AGE_STEP_S
         self._key = chunk_key(tier.config.namespace, cid)
 
     def begin(self) -> None:
@@ -75,6 +76,7 @@ class Writing:
     def _write_parts(self) -> None:
         tier, size = self._tier, self._tier.config.piece_bytes
         try:
+            check_fits(self._identity, len(self._stripe))
             count = checked_piece_count(len(self._data), size)
         except LayoutError:
             self._end("impossible_size")
@@ -99,7 +101,7 @@ class Writing:
                     continue
                 parts.expect(turn)
                 index = IndexName(tier.config.namespace, stored_bytes(manifest, tier.ids[place]))
-                part = Part(index, self._cid, nonce, size, pieces, checksums)
+                part = Part(index, self._cid, self._stamp, nonce, size, pieces, checksums)
                 endpoint, ledger = tier.endpoints[place], tier.ledgers[place]
                 endpoint.store.submit(
                     PartWrite(endpoint, ledger, part, self._data, self._deadline, parts.settler(turn))
@@ -111,7 +113,7 @@ class Writing:
         # The entry once more: an eviction of an older writing of the same chunk may have taken it away.
         commands = [
             command(b"HSETNX", self._key, MANIFEST_FIELD, manifest.encode()),
-            command(b"ZADD", index.key, b"NX", f"{time.time():.3f}", self._cid),
+            command(b"ZADD", index.key, b"NX", f"{self._stamp:.3f}", self._cid),
             *tier.describe_namespace(self._home),
         ]
         self._call(commands, self._published)

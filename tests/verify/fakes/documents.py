@@ -53,3 +53,10 @@ def cluster(state_dir: Path | str = "/state", nodes: int = 2) -> dict[str, Any]:
         "nodes": [node(f"node{index}", index) for index in range(1, nodes + 1)],
         "verify": {"tiers": "never", "prompt_tokens": 1024, "timeout_s": 5, "state_dir": str(state_dir)},
     }
+
+
+def l2_adapter(**first: Any) -> dict[str, Any]:
+    """What LMCache reports of kvstrata.l2 with two stores; `first` changes what it says of the first."""
+    store = {"up": True, "last_failure": "", "used_bytes": 1 << 28, "capacity_bytes": 1 << 30, "counters": {}}
+    endpoints = {"10.0.0.1:6666": store | first, "10.0.0.1:6667": dict(store)}
+    return {"type": "kvstrata", "is_healthy": True, "endpoints": endpoints}

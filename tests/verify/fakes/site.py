@@ -191,7 +191,7 @@ class Site:
             "/status": lambda body: {
                 "is_healthy": True,
                 "chunk_size": CHUNK,
-                "storage_manager": {"l2_adapters": [{"type": "valkey", "is_healthy": True}]},
+                "storage_manager": {"l2_adapters": [documents.l2_adapter()]},
                 "registered_gpu_ids": [],
                 "registered_non_cuda_instance_ids": [1],
             },

@@ -32,8 +32,8 @@ def checks(ctx: NodeContext) -> Iterator[Check]:
     numbers: dict[str, Json] = {}
     yield ctx.question(
         "cache.l2",
-        "LMCache L2 adapters",
-        "at least one, all healthy and active",
+        "the cache's stores",
+        "all in use, nothing damaged; chunks are stored",
         ctx.command(f"curl -s {url}/status"),
     ).ask(lambda: _l2(ctx, lmcache, numbers), numbers)
     yield ctx.question(
@@ -81,11 +81,26 @@ def _l2(ctx: NodeContext, lmcache: LMCache, numbers: dict[str, Json]) -> str:
     completed = metrics.total("lmcache_mp_l2_store_completed_objects_chunks_total")
     active = metrics.total("lmcache_mp_l2_store_adapters", state="active")
     numbers |= {"adapters": len(adapters), "submitted_chunks": submitted, "completed_chunks": completed}
-    kinds = ", ".join(str(adapter.get("type", "?")) for adapter in adapters)
-    seen = f"{len(adapters)} ({kinds}); stored {completed:.0f} of {submitted:.0f} chunks since its start"
+    endpoints: dict[str, Any] = {}
+    for adapter in adapters:
+        endpoints |= adapter.get("endpoints", {})
+    up = [name for name, endpoint in endpoints.items() if endpoint["up"]]
+    used = sum(endpoint["used_bytes"] for endpoint in endpoints.values())
+    capacity = sum(endpoint["capacity_bytes"] for endpoint in endpoints.values())
+    damaged = sum(endpoint["counters"].get("damaged", 0) for endpoint in endpoints.values())
+    numbers |= {"stores": len(endpoints), "stores_up": len(up), "used_bytes": used, "capacity_bytes": capacity}
+    seen = (
+        f"{len(up)} of {len(endpoints)} in use, {used / 2**30:.2f} of {capacity / 2**30:.2f} GiB; "
+        f"stored {completed:.0f} of {submitted:.0f} chunks since its start"
+    )
+    left = [f"{name} ({endpoint['last_failure']})" for name, endpoint in endpoints.items() if not endpoint["up"]]
+    if left:
+        raise UnmetError(f"{seen}; left alone: {', '.join(left)}")
     sick = [str(adapter.get("type", "?")) for adapter in adapters if adapter.get("is_healthy") is not True]
     if sick:
         raise UnmetError(f"{seen}; not healthy: {', '.join(sick)}")
+    if damaged:
+        raise UnmetError(f"{seen}; {damaged} damaged pieces were read")
     if active < 1:
         raise UnmetError(f"{seen}; {active:.0f} active")
     # Chunks that were never stored while everything says healthy: a dead store looks so.

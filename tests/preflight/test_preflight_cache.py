@@ -1,0 +1,38 @@
+"""Preflight's rules over the tier of stores: each variable that kvstrata.l2 would refuse is named."""
+
+from typing import Any
+
+import pytest
+
+from kvstrata.preflight.cache import judge_cache
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"lmcache_placement": "anywhere"}, "lmcache_placement is 'anywhere'"),
+        ({"lmcache_stripe_width": 300}, "lmcache_stripe_width is 300"),
+        ({"lmcache_offload_policy": {"name": "never"}}, "lmcache_offload_policy is {'name': 'never'}"),
+        ({"lmcache_offload_policy": {"name": "all", "after": 2}}, "no option 'after'"),
+        ({"lmcache_min_load_gbps": -1}, "lmcache_min_load_gbps is -1"),
+        ({"lmcache_l2_options": {"load_connections": 0}}, "lmcache_l2_options.load_connections is 0"),
+        ({"lmcache_l2_options": {"load_conections": 8}}, "load_conections is unknown"),
+        ({"lmcache_l2_options": {"piece_bytes": "1M"}}, "piece_bytes is '1M'; allowed: int"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_by_name(given: dict[str, Any], said: str) -> None:
+    problems = judge_cache("gpu1", given)
+    assert len(problems) == 1
+    assert said in str(problems[0])
+    assert "docs/l2.md" in str(problems[0])
+
+
+def test_what_the_documentation_shows_is_accepted() -> None:
+    given = {
+        "lmcache_placement": "local_first",
+        "lmcache_stripe_width": 0,
+        "lmcache_offload_policy": {"name": "second_use"},
+        "lmcache_min_load_gbps": 4.0,
+        "lmcache_l2_options": {"load_connections": 8, "piece_bytes": 2097152},
+    }
+    assert judge_cache("gpu1", given) == []
