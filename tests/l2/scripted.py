@@ -61,7 +61,7 @@ class Peer:
     """A server that does `talk` with each connection, in a thread of its own; TCP, TLS or a unix socket."""
 
     def __init__(
-        self, talk: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None, unix: str | None = None
+        self, talk: Callable[[socket.socket], object], tls: ssl.SSLContext | None = None, unix: str | None = None
     ) -> None:
         self._talk = talk
         self._tls = tls
