@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Union
 
 from kvstrata.l2.names import checked_namespace
+from kvstrata.l2.placement import endpoint_id
 
 MIB = 1 << 20
 GIB = 1 << 30
+_DAY_S = 86400
 PLACEMENTS = ("fleet", "local_first")
 
 
@@ -42,6 +44,15 @@ class EndpointConfig:
     def address(self) -> Union[tuple[str, int], str]:
         """Where to connect from this node."""
         return self.unix if self.unix and Path(self.unix).exists() else (self.host, self.port)
+
+    def rules(self) -> list[tuple[str, bool, str]]:
+        """Return (field, whether it is in order, what is allowed); never about the password itself."""
+        return [
+            ("host", bool(self.host) and not set(self.host) & set(" \t\r\n/@"), "a host's name or address"),
+            ("port", 1 <= self.port <= 65535, "1 to 65535"),
+            ("capacity_bytes", self.capacity_bytes > 0, "more than 0 bytes"),
+            ("user", not self.user or bool(self.password), "empty without a password"),
+        ]
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the TLS context, or None for a plain connection and for the unix socket."""
@@ -95,13 +106,25 @@ class TierConfig:
         wrong = [
             f"{name} is {getattr(self, name)!r}; allowed: {allowed}" for name, ok, allowed in self._rules() if not ok
         ]
+        wrong += [
+            f"endpoints[{number}].{name} is {getattr(endpoint, name)!r}; allowed: {allowed}"
+            for number, endpoint in enumerate(self.endpoints)
+            for name, ok, allowed in endpoint.rules()
+            if not ok
+        ]
         names = [endpoint.name for endpoint in self.endpoints]
         wrong += [
-            f"endpoints names {name} twice; allowed: each once" for name in {n for n in names if names.count(n) > 1}
+            f"endpoints names {name} twice; allowed: each once"
+            for name in sorted({n for n in names if names.count(n) > 1})
         ]
+        if not wrong and len({endpoint_id(name) for name in names}) < len(names):
+            wrong.append(f"endpoints is {names}; allowed: names of which no two have the same placement.endpoint_id")
+        try:
+            checked_namespace(self.namespace)
+        except ValueError as error:
+            wrong.append(str(error))
         if wrong:
             raise ValueError("; ".join(wrong))
-        checked_namespace(self.namespace)
 
     def _rules(self) -> list[tuple[str, bool, str]]:
         return [
@@ -114,7 +137,7 @@ class TierConfig:
             ("store_connections", 1 <= self.store_connections <= 64, "1 to 64"),
             ("pipeline_depth", 1 <= self.pipeline_depth <= 64, "1 to 64"),
             *[
-                (name, getattr(self, name) > 0, "more than 0 seconds")
+                (name, 0 < getattr(self, name) <= _DAY_S, f"more than 0 seconds, at most {_DAY_S}")
                 for name in (
                     "connect_timeout_s",
                     "stall_s",
@@ -125,9 +148,11 @@ class TierConfig:
                 )
             ],
             ("store_queue_bytes", self.store_queue_bytes >= self.piece_bytes, "at least one piece"),
-            ("evict_from", 0 < self.evict_to < self.evict_from <= 1, "more than evict_to, at most 1"),
+            ("evict_from", 0 < self.evict_from <= 1, "more than 0, at most 1"),
+            ("evict_to", 0 < self.evict_to < self.evict_from, "more than 0, less than evict_from"),
             ("compact_share", 0 < self.compact_share <= 1, "more than 0, at most 1"),
-            ("min_load_gbps", self.min_load_gbps >= 0, "0 (off) or more"),
+            ("policy", "name" in self.policy, "a mapping with a name"),
+            ("min_load_gbps", 0 <= self.min_load_gbps <= 1e6, "0 (off) to 1e6"),
         ]
 
     @classmethod
@@ -141,12 +166,12 @@ class TierConfig:
             ValueError: for an unknown or missing field, a wrong type, a value that cannot work, or an endpoint
                 without a password in `passwords_file`.
         """
-        if "passwords_file" in values:
+        if isinstance(values, Mapping) and "passwords_file" in values:
             values = _with_passwords(values, str(values["passwords_file"]))
         given = _checked(cls, "", values)
         entries = given["endpoints"]
         if not isinstance(entries, (list, tuple)):
-            raise ValueError(f"endpoints is {entries!r}; allowed: a list")
+            raise ValueError(f"endpoints is a {type(entries).__name__}; allowed: a list")
         given["endpoints"] = tuple(
             EndpointConfig(**_checked(EndpointConfig, f"endpoints[{number}].", entry))
             for number, entry in enumerate(entries)
@@ -160,8 +185,12 @@ def _with_passwords(values: Mapping[str, Any], path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         # The file's text is not in the message.
         raise ValueError(f"passwords_file {path} cannot be read: {type(error).__name__}") from None
-    endpoints = []
-    for entry in values.get("endpoints", ()):
+    if not isinstance(passwords, dict):
+        raise ValueError(f"passwords_file {path} holds a {type(passwords).__name__}; allowed: a JSON object")
+    entries, endpoints = values.get("endpoints", ()), []
+    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ValueError("endpoints is not what it must be; allowed: a list of mappings")
+    for entry in entries:
         name = f"{entry.get('host')}:{entry.get('port')}"
         if name not in passwords:
             raise ValueError(f"passwords_file {path} has no password for the endpoint {name}")
@@ -170,12 +199,19 @@ def _with_passwords(values: Mapping[str, Any], path: str) -> dict[str, Any]:
     return {**rest, "endpoints": endpoints}
 
 
-_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "Mapping[str, Any]": (Mapping,),
+}
 
 
 def _checked(cls: type, where: str, values: object) -> dict[str, Any]:
     if not isinstance(values, Mapping):
-        raise ValueError(f"{where.rstrip('.')} is {values!r}; allowed: a mapping")
+        # Its text is not in the message: it may hold a password.
+        given = where.rstrip(".") or "the configuration"
+        raise ValueError(f"{given} is a {type(values).__name__}; allowed: a mapping")
     known = {f.name: f for f in fields(cls)}
     required = {
         name for name, f in known.items() if f.name in ("endpoints", "namespace", "host", "port", "capacity_bytes")
@@ -186,7 +222,8 @@ def _checked(cls: type, where: str, values: object) -> dict[str, Any]:
         types = _TYPES.get(str(known[name].type)) if name in known else None
         if types and (isinstance(value, bool) or not isinstance(value, types)):
             shown = "(not shown)" if name == "password" else repr(value)
-            wrong.append(f"{where}{name} is {shown}; allowed: {known[name].type}")
+            allowed = "a mapping" if types == (Mapping,) else known[name].type
+            wrong.append(f"{where}{name} is {shown}; allowed: {allowed}")
     if wrong:
         raise ValueError("; ".join(wrong))
     return dict(values)
