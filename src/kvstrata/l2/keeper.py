@@ -24,10 +24,12 @@ _PATIENCE_S = 15.0
 _HEADS = 128
 _EVICT_BUDGET_S = 2.0
 _RECONCILE_BUDGET_S = 0.2
-_STAMP_LIMIT = 100_000
+_STAMP_LIMIT = 20_000
 _REMOTE_TICKS = 10
 # Kvrocks refuses writes at max-db-size; up to this share of it what lies on the drive is nobody's concern.
 _PHYSICAL_SHARE = 0.95
+# Longer than a tick: while the pressure lasts, each look renews it.
+_PRESSURE_S = 2.5
 
 
 class Keeper:
@@ -188,7 +190,7 @@ class Keeper:
             if over > 0:
                 # Nothing may be added before the drive has room again; what compaction is about to free is not
                 # evicted a second time.
-                self.endpoint.refuse_writes(f"{physical} of {limit} bytes on the drive", 2 * LEASE_MS / 1000)
+                self.endpoint.refuse_writes(f"{physical} of {limit} bytes on the drive", _PRESSURE_S)
                 excess = excess if compacting else max(excess, over)
                 self._churn = max(self._churn, capacity)
         if excess > 0:

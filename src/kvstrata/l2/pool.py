@@ -19,7 +19,9 @@ from kvstrata.l2.rate import RateMeter
 from kvstrata.l2.wire import Connection, DeadlineError, ReplyError, WireError
 
 _IDLE_S = 30.0
-STAGES = ("connect", "control", "server", "copy", "checksum")
+STAGES = ("connect", "control", "wait", "server", "copy", "checksum")
+"""What is timed: connecting with its handshake; a round trip of small commands; a piece's time in the queue, until
+its first byte, until its last, and in its checksum."""
 
 
 class AccessError(WireError):

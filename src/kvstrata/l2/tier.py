@@ -104,7 +104,7 @@ class Tier:
     def stored(self, batch: Batch[Stored], number: int, result: Stored) -> None:
         """Count what became of a chunk, and settle it."""
         self.counters.add(f"store_{result.why}")
-        if result.why == "full":
+        if result.why == "full" or (result.written and self._filling):
             self._wake.set()
         batch.settle(number, result)
 
@@ -363,7 +363,7 @@ class Tier:
                 if not self._stop.is_set():
                     keeper.tick()
             # A policy that only holds back when it must asks for this.
-            self.policy.full = any(ledger.fill >= self.config.evict_from for ledger in self.ledgers)
+            self.policy.full = self._filling
 
     def wake_keeper(self) -> None:
         """Let the keeper look now instead of at its next tick."""
@@ -380,6 +380,10 @@ class Tier:
     def available(self) -> bool:
         """Whether any endpoint takes requests."""
         return any(endpoint.breaker.closed for endpoint in self.endpoints)
+
+    @property
+    def _filling(self) -> bool:
+        return any(ledger.fill >= self.config.evict_from for ledger in self.ledgers)
 
     def histograms(self) -> dict[str, dict[str, Histogram]]:
         """Return the latency histograms: endpoint -> stage (pool.STAGES) -> histogram."""

@@ -44,12 +44,14 @@ class PieceRead(Job):
         self._done = done
         self._over = False
         self.deadline = deadline
+        self._queued = time.monotonic()
         self._begun = False
 
     def start(self, connection: Connection) -> None:
         """Ask for the piece."""
         if not self._begun:
             self._begun = True
+            self._endpoint.histograms["wait"].observe(time.monotonic() - self._queued)
             self._endpoint.rate.begin(len(self._destination))
         connection.send([self._command])
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from kvstrata.l2.batch import Batch
 from kvstrata.l2.checksum import PREFERRED
-from kvstrata.l2.layout import NONCE_BYTES, LayoutError, Manifest, check_fits, checked_piece_count
-from kvstrata.l2.names import MANIFEST_FIELD, IndexName, chunk_key
+from kvstrata.l2.layout import NONCE_BYTES, LayoutError, Manifest, check_fits, checked_piece_count, piece_count
+from kvstrata.l2.names import MANIFEST_FIELD, IndexName, chunk_key, piece_field
 from kvstrata.l2.pool import Call
 from kvstrata.l2.reconcile import stored_bytes
 from kvstrata.l2.transfer import AGE_STEP_S, Part, PartWrite
@@ -58,6 +58,7 @@ class Writing:
         self._home = home
         self._stripe = stripe
         self._deadline = deadline
+        self._nonce = os.urandom(NONCE_BYTES)
         self._stamp = time.time() - number * AGE_STEP_S
         self._key = chunk_key(tier.config.namespace, cid)
 
@@ -81,7 +82,7 @@ class Writing:
         except LayoutError:
             self._end("impossible_size")
             return
-        checksums, nonce = [0] * count, os.urandom(NONCE_BYTES)
+        checksums, nonce = [0] * count, self._nonce
         ids = tuple(tier.ids[place] for place in self._stripe)
         manifest = Manifest(self._identity, nonce, len(self._data), size, ids, PREFERRED, tuple(checksums))
 
@@ -125,9 +126,21 @@ class Writing:
             self._end("stored")
         elif replies[0] == 0:
             # Another node was faster with the same chunk. Its manifest holds; these pieces belong to none.
+            self._take_back()
             self._end("present")
         else:
             self._end("refused")
+
+    def _take_back(self) -> None:
+        """Remove the pieces of this writing; nobody waits for it, and a piece that stays goes with its chunk."""
+        tier = self._tier
+        count = piece_count(len(self._data), tier.config.piece_bytes)
+        for turn, place in enumerate(self._stripe):
+            fields = [piece_field(self._nonce, i) for i in range(turn, count, len(self._stripe))]
+            if fields:
+                endpoint = tier.endpoints[place]
+                commands = [command(b"HDEL", self._key, *fields)]
+                endpoint.control.submit(Call(endpoint, commands, self._deadline, lambda _replies: None))
 
     def _call(self, commands: list[bytes], done: Callable[[list[object] | None], None]) -> None:
         endpoint = self._tier.endpoints[self._home]
