@@ -119,7 +119,7 @@ def test_a_busy_machine_is_noted() -> None:
 
 
 def plan(**changes: object) -> Plan:
-    made = Plan([SETUP], {}, Path("/"), False, MIB, seconds=8.0, minutes=19.0, repeats=3, seed=1)
+    made = Plan([SETUP], {}, Path("/"), False, MIB, seconds=8.0, minutes=19.0, wait_minutes=0.0, repeats=3, seed=1)
     return replace(made, **changes)  # type: ignore[arg-type]
 
 

@@ -59,6 +59,9 @@ def store(
     size: Annotated[str | None, typer.Option("--bytes", help="Values of each workload. Default: 1GiB.")] = None,
     seconds: Annotated[float, typer.Option(min=0.5, help="Most seconds of one workload.")] = 8.0,
     minutes: Annotated[float, typer.Option(min=0.5, help="Most minutes of the whole run.")] = 19.0,
+    wait_minutes: Annotated[
+        float, typer.Option(min=0, help="Minutes to wait in all, before setups, while other programs use the CPU.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of values and orders.")] = 1,
     quick: Annotated[
         bool, typer.Option("--quick", help="A few axes, 16 MiB, under a minute: a test, no result.")
@@ -81,6 +84,7 @@ def store(
             value_bytes=_size(size) if size else (_QUICK_BYTES if quick else _DEFAULT_BYTES),
             seconds=seconds,
             minutes=min(minutes, 3.0) if quick else minutes,
+            wait_minutes=wait_minutes,
             repeats=repeats,
             seed=seed,
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from kvstrata.bench import procfs
 from kvstrata.bench.errors import BenchError
+from kvstrata.bench.quiet import QUIET_SHARE
 from kvstrata.bench.sizes import GIB, show_size
 from kvstrata.paths import cache_dir
 
@@ -59,8 +60,8 @@ def check_folder(folder: Path, value_bytes: int, allow_memory: bool) -> procfs.M
 
 
 def foreign_note(foreign_cores: Sequence[float], cores: int) -> str | None:
-    """Return what to say when others took more than a tenth of the CPU during half of the measurements."""
-    if not foreign_cores or median(foreign_cores) <= 0.1 * cores:
+    """Return what to say when others took more than QUIET_SHARE of the CPU during half of the measurements."""
+    if not foreign_cores or median(foreign_cores) <= QUIET_SHARE * cores:
         return None
     return (
         f"THE MACHINE WAS SHARED: others used {median(foreign_cores):.1f} of {cores} cores in the median measurement, "

@@ -15,6 +15,7 @@ from pathlib import Path
 from kvstrata.bench import host, rawdisk
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.measure import Budget, measure
+from kvstrata.bench.quiet import QuietWait
 from kvstrata.bench.results import SCHEMA, Failure, Run
 from kvstrata.bench.server import version
 from kvstrata.bench.study import Setup, dram_baseline
@@ -40,6 +41,7 @@ class Plan:
     value_bytes: int
     seconds: float
     minutes: float
+    wait_minutes: float
     repeats: int
     seed: int
 
@@ -91,10 +93,12 @@ def run(plan: Plan, progress: Progress) -> Run:
         setups=setups,
         notes=notes,
     )
+    quiet = QuietWait(described["cores"], plan.wait_minutes * 60)
     began = time.monotonic()
     with _own_folder(plan.folder) as folder:
         for step in _steps(plan, setups, folder, mount.device, budget, result, progress):
-            if time.monotonic() - began > plan.minutes * 60:
+            quiet()
+            if time.monotonic() - began - quiet.waited_s > plan.minutes * 60:
                 result.notes.append(f"CUT SHORT after {plan.minutes:g} minutes, before {step}: repeats are missing")
                 break
         else:

@@ -86,6 +86,11 @@ class Server:
         info = dict(line.split(":", 1) for line in lines if ":" in line)
         return any(info[key] != "0" for key in keys)
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def usage(self) -> Usage:
         """Return what the process used since its start."""
         return process_usage(self._process.pid)
