@@ -27,7 +27,7 @@ def test_a_quiet_machine_is_waited_for_one_second() -> None:
 
 
 def test_a_busy_machine_is_waited_for_until_it_is_quiet() -> None:
-    machine = Machine(2.0, 1.0, 0.3, 0.2, 9.9)
+    machine = Machine(2.0, 1.0, 0.3, 0.1, 9.9)
     wait = machine.wait(60)
     wait()
     assert (machine.now, wait.waited_s) == (4, 4)
