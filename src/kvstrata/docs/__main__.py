@@ -1,4 +1,4 @@
-"""`python -m kvstrata.docs [--check]`: write docs/variables.md, or tell whether it is as it should be."""
+"""`python -m kvstrata.docs [--check]`: write what is generated in docs/, or tell whether it is as it should be."""
 
 from __future__ import annotations
 
@@ -9,38 +9,47 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kvstrata.docs.defaults import mismatches
+from kvstrata.docs.fields import fill
 from kvstrata.docs.specs import Specs, read_specs
 from kvstrata.docs.variables import render
 from kvstrata.paths import PROJECT
 
 PAGE = Path("docs/variables.md")
+L2 = Path("docs/l2.md")
 
 
 def main(arguments: Sequence[str] | None = None, project: Path = PROJECT) -> int:
     """Return 0 when page and defaults are as the specifications say, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m kvstrata.docs", description="Write docs/variables.md.")
+    parser = argparse.ArgumentParser(
+        prog="python -m kvstrata.docs", description="Write docs/variables.md and the tables of docs/l2.md."
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 with the difference when stale")
     options = parser.parse_args(arguments)
     specs = read_specs(project)
     wrong = list(mismatches(specs.roles))
     for mismatch in wrong:
         print(mismatch, file=sys.stderr)
-    page, text = project / PAGE, render(specs, _guides(project, specs))
-    if not options.check:
-        page.parent.mkdir(exist_ok=True)
-        page.write_text(text)
-        return 1 if wrong else 0
-    difference = stale(page.read_text() if page.exists() else "", text)
-    if difference:
-        print(difference, end="")
-        print(f"{PAGE} is stale: run `python -m kvstrata.docs`", file=sys.stderr)
-    return 1 if wrong or difference else 0
+    texts = {PAGE: render(specs, _guides(project, specs))}
+    # A project without the library's page has no tables to fill.
+    if (project / L2).exists():
+        texts[L2] = fill((project / L2).read_text(), project / "src" / "kvstrata" / "l2" / "config.py")
+    differences = 0
+    for name, text in texts.items():
+        page = project / name
+        if not options.check:
+            page.parent.mkdir(exist_ok=True)
+            page.write_text(text)
+        elif difference := stale(page.read_text() if page.exists() else "", text, name):
+            differences += 1
+            print(difference, end="")
+            print(f"{name} is stale: run `python -m kvstrata.docs`", file=sys.stderr)
+    return 1 if wrong or differences else 0
 
 
-def stale(committed: str, rendered: str) -> str:
+def stale(committed: str, rendered: str, name: Path = PAGE) -> str:
     """Return the unified difference that makes `committed` equal to `rendered`; empty when they are equal."""
     lines = (committed.splitlines(keepends=True), rendered.splitlines(keepends=True))
-    return "".join(difflib.unified_diff(*lines, fromfile=str(PAGE), tofile="the specifications"))
+    return "".join(difflib.unified_diff(*lines, fromfile=str(name), tofile="the specifications"))
 
 
 def _guides(project: Path, specs: Specs) -> list[str]:

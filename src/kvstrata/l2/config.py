@@ -23,13 +23,17 @@ class EndpointConfig:
     """One store: a Kvrocks, Redis or Valkey."""
 
     host: str
+    """Its address on the network between nodes; with the port it is the endpoint's name, the same on every node."""
     port: int
+    """Its port."""
     capacity_bytes: int
     """Most that its chunks may take together, of all namespaces; the same on every node."""
     node: str = ""
     """Name of the node it is on; for `local_first`, and for who evicts."""
     user: str = ""
+    """For servers with users; not needed where only a password is set."""
     password: str = field(default="", repr=False)
+    """Empty for none."""
     unix: str = ""
     """Path of its unix socket; used where that exists, so on the store's own node."""
     tls_ca: str = ""
@@ -66,23 +70,35 @@ class TierConfig:
     """Everything that a Tier needs. Defaults are measured or argued in docs/l2.md."""
 
     endpoints: tuple[EndpointConfig, ...]
+    """Every store of the cluster."""
     namespace: str
+    """Goes into every key: 1 to 64 of A-Z, a-z, 0-9, `_`, `.` and `-`."""
     identity: Mapping[str, Any] = field(default_factory=dict)
     """What the namespace stands for, for `kvstrata cache ls`; not used otherwise."""
     local_node: str = ""
+    """Name of this node; on its own endpoints this process evicts."""
     placement: str = "fleet"
+    """`fleet` or `local_first`."""
     stripe_width: int = 1
     """Endpoints over which the pieces of one chunk are spread; 0 is all of them."""
     piece_bytes: int = MIB
+    """Size of a piece, 4 KiB to 64 MiB; chunks written with another size stay readable."""
     load_connections: int = 4
+    """Most connections to an endpoint for loads; each is a thread that ends when idle."""
     store_connections: int = 4
+    """Most connections to an endpoint for stores."""
     pipeline_depth: int = 4
+    """Pieces asked for at once on a connection."""
     connect_timeout_s: float = 1.0
+    """Seconds to connect and authenticate."""
     stall_s: float = 2.0
     """No byte for so long, and an endpoint counts as hung."""
     lookup_deadline_s: float = 2.0
+    """Seconds after which a lookup answers with what it has."""
     load_deadline_s: float = 10.0
+    """Seconds after which what is not loaded is a miss."""
     store_deadline_s: float = 30.0
+    """Seconds after which what is not stored is dropped."""
     store_queue_bytes: int = GIB
     """Chunks that may wait to be stored on one endpoint; more are dropped, so that LMCache's memory is not held up."""
     evict_from: float = 0.97
@@ -94,6 +110,7 @@ class TierConfig:
     tick_s: float = 1.0
     """How often stamps are written and the use of the stores is looked at."""
     policy: Mapping[str, Any] = field(default_factory=lambda: {"name": "all"})
+    """What is written, by name and options: offload.md."""
     min_load_gbps: float = 0.0
     """Where loading falls below this many 1e9 bytes/s, lookups are cut; 0 never cuts (breakeven.py)."""
 
