@@ -101,6 +101,10 @@ class Keeper:
         except WireError as error:
             self._drop_connection()
             self.endpoint.trouble(error, "upkeep")
+        except Exception as error:  # the thread keeps all other endpoints too
+            self._drop_connection()
+            self.endpoint.counters.add("internal_errors")
+            self.endpoint.fault = repr(error)
 
     def close(self) -> None:
         """Write the last stamps, give the lease back, and close the connection."""
@@ -108,7 +112,7 @@ class Keeper:
             if self.endpoint.breaker.closed:
                 connection = self._connected()
                 self._write_stamps(connection)
-                if self.holds_lease:
+                if self.holds_lease and connection.call(b"GET", LEASE) == self._owner:
                     connection.call(b"UNLINK", LEASE)
         except (WireError, ReplyError):
             self.endpoint.counters.add("upkeep_errors")
@@ -152,9 +156,7 @@ class Keeper:
             connection.pipeline(commands[start : start + _HEADS])
 
     def _look(self, connection: Connection) -> int:
-        names = connection.call(b"SMEMBERS", INDEX_REGISTRY)
-        members = names if isinstance(names, list) else []
-        self.ledger.learn([name for m in members if isinstance(m, bytes) and (name := IndexName.parse(m))])
+        self.ledger.learn(IndexName.parse_all(connection.call(b"SMEMBERS", INDEX_REGISTRY)))
         indexes, questions = self.ledger.questions()
         return self.ledger.count(indexes, connection.pipeline(questions))
 
@@ -175,7 +177,7 @@ class Keeper:
 
     def _reconcile(self, connection: Connection) -> None:
         if self.reconciler is not None and not self.reconciler.done:
-            self.reconciler.step(connection, self.ledger.indexes, _RECONCILE_BUDGET_S)
+            self.reconciler.step(connection, _RECONCILE_BUDGET_S)
 
     # -- bounding ----------------------------------------------------------------------------------
 

@@ -51,6 +51,12 @@ class IndexName(NamedTuple):
         return f"{self.namespace}:{self.stored_bytes}".encode()
 
     @classmethod
+    def parse_all(cls, reply: object) -> list[IndexName]:
+        """Return the indexes that a reply of the store's, all members of the registry, names."""
+        members = reply if isinstance(reply, list) else []
+        return [name for m in members if isinstance(m, bytes) and (name := cls.parse(m))]
+
+    @classmethod
     def parse(cls, registered: bytes) -> IndexName | None:
         """Return the index that a member of the registry names, or None when it names none."""
         namespace, _, size = registered.decode("utf-8", "replace").rpartition(":")

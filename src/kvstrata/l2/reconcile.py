@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from kvstrata.l2.layout import LayoutError, Manifest
+from kvstrata.l2.layout import ForeignError, LayoutError, Manifest
 from kvstrata.l2.ledger import MANIFEST_BYTES
 from kvstrata.l2.names import CHUNK_PREFIX, INDEX_REGISTRY, MANIFEST_FIELD, IndexName, parse_chunk_key
-from kvstrata.l2.wire import Connection, command
+from kvstrata.l2.wire import Connection, WireError, command
 
 _BATCH = 500
 
@@ -28,19 +28,21 @@ class Reconciler:
         self.done = False
         self.seen = self.adopted = self.dropped = 0
 
-    def step(self, connection: Connection, indexes: Sequence[IndexName], budget_s: float) -> None:
+    def step(self, connection: Connection, budget_s: float) -> None:
         """Walk on for about `budget_s` seconds; raises WireError or ReplyError."""
         until = time.monotonic() + budget_s
         while not self.done and time.monotonic() < until:
             pattern = CHUNK_PREFIX + b"*"
             reply = connection.call(b"SCAN", self._cursor, b"MATCH", pattern, b"COUNT", _BATCH)
             if not isinstance(reply, list) or len(reply) != 2 or not isinstance(reply[1], list):
-                raise ValueError(f"SCAN answered {reply!r}")
+                raise WireError(f"SCAN answered {str(reply)[:64]}")
             self._cursor = reply[0] if isinstance(reply[0], bytes) else b"0"
             self.done = self._cursor == b"0"
             keys = [key for key in reply[1] if isinstance(key, bytes) and parse_chunk_key(key)]
             self.seen += len(keys)
-            self._judge(connection, keys, indexes)
+            # After the scan: whoever writes a chunk has registered its index before the first piece.
+            registry = connection.call(b"SMEMBERS", INDEX_REGISTRY)
+            self._judge(connection, keys, IndexName.parse_all(registry))
 
     def _judge(self, connection: Connection, keys: Sequence[bytes], indexes: Sequence[IndexName]) -> None:
         manifests = connection.pipeline([command(b"HGET", key, MANIFEST_FIELD) for key in keys])
@@ -52,6 +54,8 @@ class Reconciler:
                 continue
             try:
                 manifest = Manifest.decode(data if isinstance(data, bytes) else b"")
+            except ForeignError:
+                continue
             except LayoutError:
                 # Neither counted nor whole: nobody is writing it, for the entry comes before the first piece.
                 connection.call(b"UNLINK", key)
