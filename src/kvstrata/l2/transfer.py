@@ -183,12 +183,18 @@ class PartWrite(Job):
         # The registry each time: it costs little, and a store that lost its data has lost it too.
         registered = command(b"SADD", INDEX_REGISTRY, part.index.registered)
         entry = command(b"ZADD", part.index.key, b"NX", f"{part.stamp:.3f}", part.cid)
-        replies = connection.pipeline([registered, entry, *questions])
-        errors = [reply for reply in replies if isinstance(reply, ReplyError)]
+        replies = connection.pipeline([registered, entry, command(b"SMEMBERS", INDEX_REGISTRY), *questions])
+        errors = [reply for reply in replies[:3] if isinstance(reply, ReplyError)]
         if errors:
             self._endpoint.refuse_writes(str(errors[0]), _REFUSED_FOR_S)
             return "refused"
-        used = self._ledger.count(indexes, replies[2:])
+        cards = replies[3:]
+        self._ledger.learn(IndexName.parse_all(replies[2]))
+        if set(indexes) != set(self._ledger.indexes):
+            # Others have indexes that this process did not know: what they hold takes room too.
+            indexes, questions = self._ledger.questions()
+            cards = connection.pipeline(questions)
+        used = self._ledger.count(indexes, cards)
         if used > self._ledger.capacity_bytes:
             if replies[1] == 1:
                 self._withdraw(connection, drop=False)
