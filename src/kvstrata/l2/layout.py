@@ -29,6 +29,10 @@ class LayoutError(ValueError):
     """Bytes that are no manifest of ours, or one that contradicts itself."""
 
 
+class ForeignError(LayoutError):
+    """A manifest of another version, or one whose checksum algorithm this process lacks: others may well read it."""
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a whole chunk consists of."""
@@ -60,13 +64,16 @@ class Manifest:
         """Return the manifest that `encode` made.
 
         Raises:
-            LayoutError: for anything else, an unknown checksum algorithm among it.
+            LayoutError: for anything else.
+            ForeignError: which is one, for what another version or installation may have written.
         """
         try:
             magic, algorithm, checksum = _HEAD.unpack_from(data)
             body = data[_HEAD.size :]
+            if magic[:3] != MAGIC[:3]:
+                raise LayoutError(f"magic {magic!r}")
             if magic != MAGIC or algorithm not in ALGORITHMS:
-                raise LayoutError(f"magic {magic!r}, checksum algorithm {algorithm}")
+                raise ForeignError(f"magic {magic!r}, checksum algorithm {algorithm}")
             if ALGORITHMS[algorithm](body) != checksum:
                 raise LayoutError("checksum of the manifest does not match")
             nonce, length, piece_bytes, pieces, places = _BODY.unpack_from(body)

@@ -17,7 +17,7 @@ from kvstrata.l2.batch import Batch
 from kvstrata.l2.breakeven import BreakEven, Source
 from kvstrata.l2.config import TierConfig
 from kvstrata.l2.keeper import Keeper
-from kvstrata.l2.layout import MAX_ENDPOINTS, LayoutError, Manifest
+from kvstrata.l2.layout import MAX_ENDPOINTS, ForeignError, LayoutError, Manifest
 from kvstrata.l2.ledger import Ledger
 from kvstrata.l2.metrics import Counters, Exporter, Histogram
 from kvstrata.l2.names import MANIFEST_FIELD, NAMESPACE_PREFIX, IndexName, chunk_id, chunk_key
@@ -293,9 +293,12 @@ class Tier:
         return {i: Source(e.rate.bytes_per_s, e.rate.outstanding) for i, e in enumerate(self.endpoints)}
 
     def _touch(self, cid: bytes, manifest: Manifest, when: float) -> None:
-        for number in manifest.endpoints:
-            index = IndexName(self.config.namespace, stored_bytes(manifest, number))
-            self.keepers[self._by_id[number]].touch(index, cid, when)
+        places = {self._by_id[number] for number in manifest.endpoints}
+        if self.config.placement == "local_first" and (home := self._places(cid, write=False)):
+            places.add(home[0])
+        for place in places:
+            index = IndexName(self.config.namespace, stored_bytes(manifest, self.ids[place]))
+            self.keepers[place].touch(index, cid, when)
 
     def _fetch_manifests(
         self,
@@ -319,21 +322,28 @@ class Tier:
                     command(b"HGET", chunk_key(self.config.namespace, named[n][1]), MANIFEST_FIELD) for n in numbers
                 ]
 
-                def replied(replies: list[object] | None, numbers: list[int] = numbers) -> None:
+                def replied(replies: list[object] | None, numbers: list[int] = numbers, home: int = home) -> None:
                     for number, reply in zip(numbers, replies or [None] * len(numbers)):
-                        batch.settle(number, self._manifest(named[number][0], reply))
+                        batch.settle(number, self._manifest(*named[number], home, reply))
 
                 endpoint = self.endpoints[home]
                 endpoint.control.submit(Call(endpoint, commands, deadline, replied))
 
-    def _manifest(self, identity: bytes, reply: object) -> Manifest | None:
+    def _manifest(self, identity: bytes, cid: bytes, home: int, reply: object) -> Manifest | None:
         """Return the manifest that a store answered, if it is one, and of that very chunk."""
         if not isinstance(reply, bytes):
             return None
         try:
             manifest = Manifest.decode(reply)
+        except ForeignError:
+            self.counters.add("manifest_foreign")
+            return None
         except LayoutError:
             self.counters.add("manifest_damaged")
+            # No writer replaces a manifest, so the chunk would never be found again. Its entry is evicted in its turn.
+            endpoint, gone = self.endpoints[home], command(b"UNLINK", chunk_key(self.config.namespace, cid))
+            deadline = time.monotonic() + self.config.lookup_deadline_s
+            endpoint.control.submit(Call(endpoint, [gone], deadline, lambda _replies: None))
             return None
         if manifest.identity != identity:
             self.counters.add("manifest_of_another")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kvstrata.l2.batch import Batch
 from kvstrata.l2.checksum import PREFERRED
 from kvstrata.l2.layout import NONCE_BYTES, LayoutError, Manifest, check_fits, checked_piece_count, piece_count
-from kvstrata.l2.names import MANIFEST_FIELD, IndexName, chunk_key, piece_field
+from kvstrata.l2.names import INDEX_REGISTRY, MANIFEST_FIELD, IndexName, chunk_key, piece_field
 from kvstrata.l2.pool import Call
 from kvstrata.l2.reconcile import stored_bytes
 from kvstrata.l2.transfer import AGE_STEP_S, Part, PartWrite
@@ -89,6 +89,7 @@ class Writing:
         def written(reasons: list[str]) -> None:
             wrong = [reason for reason in reasons if reason]
             if wrong:
+                self._take_back()
                 self._end(wrong[0])
             else:
                 self._publish(replace(manifest, checksums=tuple(checksums)))
@@ -115,6 +116,8 @@ class Writing:
         commands = [
             command(b"HSETNX", self._key, MANIFEST_FIELD, manifest.encode()),
             command(b"ZADD", index.key, b"NX", f"{self._stamp:.3f}", self._cid),
+            # With local_first this may be the home's only word of the chunk.
+            command(b"SADD", INDEX_REGISTRY, index.registered),
             *tier.describe_namespace(self._home),
         ]
         self._call(commands, self._published)
