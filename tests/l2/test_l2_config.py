@@ -23,7 +23,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 
 def refusal(values: Any) -> str:
-    with pytest.raises(ValueError, match="allowed|missing|cannot be read|has no password") as caught:
+    with pytest.raises(ValueError, match=r"allowed|missing|cannot be read|has no password") as caught:
         TierConfig.from_dict(values)
     message = str(caught.value)
     assert SECRET not in message
