@@ -5,12 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kvstrata.bench import host, procfs, rawdisk
+from kvstrata.bench import host, procfs, rawdisk, runner
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.procfs import Disk, Usage
 from kvstrata.bench.runner import Plan, seconds_each
@@ -188,3 +189,23 @@ def test_others_are_noted_when_they_took_a_tenth_of_the_cpu() -> None:
     note = host.foreign_note([0.0, 0.5, 1.9], 2)
     assert note == "THE MACHINE WAS SHARED: others used 0.5 of 2 cores in the median measurement, 1.9 in the worst"
     assert host.foreign_note([], 2) is None
+
+
+def test_a_run_that_is_out_of_time_begins_no_setup_and_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory(monkeypatch, answer=False)
+    now = 0.0
+
+    def raw(folder: Path, size: int, seconds: float, repeat: int) -> rawdisk.RawSample:
+        nonlocal now
+        now += 20 * 60
+        return rawdisk.RawSample(repeat, "fake", 1.0, 1.0)
+
+    monkeypatch.setattr(rawdisk, "measure", raw)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    found = runner.run(plan(folder=tmp_path), lambda _: None)
+    assert not found.complete
+    assert "CUT SHORT after 19 minutes, before base, round 1: repeats are missing" in found.notes
+    assert (len(found.raw), found.samples, found.failures) == (1, [], [])
+    assert list(tmp_path.iterdir()) == []

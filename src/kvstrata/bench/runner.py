@@ -93,20 +93,28 @@ def run(plan: Plan, progress: Progress) -> Run:
         setups=setups,
         notes=notes,
     )
-    quiet = QuietWait(described["cores"], plan.wait_minutes * 60)
     began = time.monotonic()
-    with _own_folder(plan.folder) as folder:
-        for step in _steps(plan, setups, folder, mount.device, budget, result, progress):
-            quiet()
-            if time.monotonic() - began - quiet.waited_s > plan.minutes * 60:
-                result.notes.append(f"CUT SHORT after {plan.minutes:g} minutes, before {step}: repeats are missing")
-                break
-        else:
-            result.complete = not result.failures
+    try:
+        _rounds(plan, mount.device, budget, result, progress)
+    except (KeyboardInterrupt, SystemExit):
+        # Servers and folder are gone by now; what was measured is worth its report.
+        result.notes.append("CUT SHORT by a signal: repeats are missing")
     if note := host.foreign_note([sample.foreign_cores for sample in result.samples], described["cores"]):
         result.notes.append(note)
     result.duration_s = time.monotonic() - began
     return result
+
+
+def _rounds(plan: Plan, device: str, budget: Budget, result: Run, progress: Progress) -> None:
+    quiet = QuietWait(result.host["cores"], plan.wait_minutes * 60)
+    began = time.monotonic()
+    with _own_folder(plan.folder) as folder:
+        for step in _steps(plan, result.setups, folder, device, budget, result, progress):
+            quiet()
+            if time.monotonic() - began - quiet.waited_s > plan.minutes * 60:
+                result.notes.append(f"CUT SHORT after {plan.minutes:g} minutes, before {step}: repeats are missing")
+                return
+    result.complete = not result.failures
 
 
 def _steps(
