@@ -11,6 +11,7 @@ from kvstrata.bench.sizes import KIB, MIB, show_size
 from kvstrata.l2.config import TierConfig
 
 ADAPTERS = ("kvstrata", "resp", "valkey")
+RESP_NATIVE = "resp-native"
 TIER = "tier"
 TRANSPORTS = ("tcp", "unix")
 
@@ -23,7 +24,7 @@ def cases(clients: Sequence[str], transports: Sequence[str]) -> list[Case]:
     Raises:
         BenchError: an unknown client or transport.
     """
-    for name, known in [(c, (*ADAPTERS, TIER)) for c in clients] + [(t, TRANSPORTS) for t in transports]:
+    for name, known in [(c, (*ADAPTERS, TIER, RESP_NATIVE)) for c in clients] + [(t, TRANSPORTS) for t in transports]:
         if name not in known:
             raise BenchError(f"{name!r} is unknown; allowed: {', '.join(known)}")
     found: list[Case] = []

@@ -15,6 +15,7 @@ from kvstrata.l2.tier import Tier
 from kvstrata.l2.writing import Stored
 
 TIER = "tier"
+RESP_NATIVE = "resp-native"
 NAMESPACE = "kvs-bench"
 _CAPACITY = 1 << 40
 
@@ -62,6 +63,10 @@ def make_client(
     """Return a client over stores, each with host, port, unix; `fields` go to the TierConfig."""
     if kind == TIER:
         return TierClient(endpoints, fields, patience_s)
+    if kind == RESP_NATIVE:
+        from kvstrata.bench.l2_resp_native import RespNativeClient
+
+        return RespNativeClient(endpoints, patience_s)
     return LmcacheClient(kind, endpoints, fields, patience_s)
 
 
@@ -70,7 +75,24 @@ def identity(number: int) -> bytes:
     return b"bench/%d" % number
 
 
-class TierClient:
+class Bytearrays:
+    """Buffers for the clients that need no LMCache."""
+
+    def buffer(self, size: int, seed: int | None) -> bytearray:
+        """Return a bytearray."""
+        # Written once: pages that the kernel has yet to provide would be timed.
+        return bytearray(b"\1" * size if seed is None else random.Random(seed).randbytes(size))  # noqa: S311
+
+    def view(self, buffer: bytearray) -> memoryview:
+        """Return its view."""
+        return memoryview(buffer)
+
+    def same(self, left: bytearray, right: bytearray) -> bool:
+        """Compare."""
+        return left == right
+
+
+class TierClient(Bytearrays):
     """The Tier without LMCache around it."""
 
     def __init__(self, endpoints: Sequence[Mapping[str, Any]], fields: Mapping[str, Any], patience_s: float) -> None:
@@ -95,19 +117,6 @@ class TierClient:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
-
-    def buffer(self, size: int, seed: int | None) -> bytearray:
-        """Return a bytearray."""
-        # Written once: pages that the kernel has yet to provide would be timed.
-        return bytearray(b"\1" * size if seed is None else random.Random(seed).randbytes(size))  # noqa: S311
-
-    def view(self, buffer: bytearray) -> memoryview:
-        """Return its view."""
-        return memoryview(buffer)
-
-    def same(self, left: bytearray, right: bytearray) -> bool:
-        """Compare."""
-        return left == right
 
     def store(self, numbers: Sequence[int], buffers: Sequence[bytearray]) -> bool:
         """Store and wait."""

@@ -188,7 +188,11 @@ def _row(run: Run, case: Case, workload: str, samples: Sequence[Sample]) -> Row:
     rates = {s.round: s.mb_s for s in samples if s.mb_s is not None}
     rests = {s.round: s.rest_mb_s for s in samples if s.rest_mb_s is not None}
     raws = {s.round: s.raw_mb_s for s in samples if s.raw_mb_s is not None}
-    resp = {s.round: s.mb_s for s in run.samples if (s.case, s.workload) == ("resp", workload) and s.mb_s is not None}
+    resp = {
+        s.round: s.mb_s
+        for s in run.samples
+        if s.case in ("resp", "resp-native") and s.workload == workload and s.mb_s is not None
+    }
     client, server, both = (
         median(cpu / (s.bytes / (1 << 30)) for s, cpu in zip(samples, values, strict=True))
         for values in (

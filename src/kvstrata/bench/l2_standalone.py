@@ -41,7 +41,9 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--dir", type=Path, required=True, help="folder on the drive to measure")
     parser.add_argument("--json", type=Path, help="write everything here")
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="interpreter of the clients")
-    parser.add_argument("--clients", default=l2_cases.TIER, help="tier, kvstrata, resp, valkey; several with commas")
+    parser.add_argument(
+        "--clients", default=l2_cases.TIER, help="tier, resp-native, kvstrata, resp, valkey; several with commas"
+    )
     parser.add_argument("--transports", default="tcp,unix", help="of kvstrata's: tcp, unix")
     parser.add_argument(
         "--sweep", nargs="?", const="all", help="vary TierConfig: all, or of piece, connections, depth, ..."
@@ -53,6 +55,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--passes", type=int, default=3, help="warm passes")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--wait-minutes", type=float, default=0.0, help="most minutes to wait for a quiet machine")
     parser.add_argument("--allow-tmpfs", action="store_true", help="accept a --dir in memory")
     return parser
 
@@ -80,6 +83,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         passes=options.passes,
         seed=options.seed,
         minutes=options.minutes,
+        wait_minutes=options.wait_minutes,
         allow_memory=options.allow_tmpfs,
     )
 
