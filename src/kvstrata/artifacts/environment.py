@@ -23,7 +23,7 @@ def ensure(house: Wheelhouse, cache: Path) -> tuple[Path, bool]:
         subprocess.CalledProcessError: if it cannot be installed, for lack of the nodes' Python among other things.
     """
     wheels, _ = wheelhouse.ensure(house, cache)
-    folder = cache / "environment" / wheels.name
+    folder = _folder(house, cache)
     python = folder / "bin" / "python"
     if (folder / COMPLETE).exists():
         return python, False
@@ -43,6 +43,15 @@ def ensure(house: Wheelhouse, cache: Path) -> tuple[Path, bool]:
     shutil.rmtree(unpacked, ignore_errors=True)
     (folder / COMPLETE).touch()
     return python, True
+
+
+def exists(house: Wheelhouse, cache: Path) -> bool:
+    """Return whether the environment is there already."""
+    return (_folder(house, cache) / COMPLETE).exists()
+
+
+def _folder(house: Wheelhouse, cache: Path) -> Path:
+    return cache / "environment" / wheelhouse.folder(house, cache).name
 
 
 def _interpreter(version: str) -> str:

@@ -79,7 +79,10 @@ class Journey:
     lookup_ms: float
     load_ms: float
     stages_ms: Mapping[str, float]
-    """Of all pieces of a chunk, added up over the connections that share them; empty where the client tells nothing."""
+    """What each connection that loads it does meanwhile, adding up to `load_ms`; empty where the client tells nothing.
+
+    server: wait for the reply to begin; copy: receive it; checksum; wait: the rest (queues, threads, Python).
+    """
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,14 @@ def to_json(run: Run) -> dict[str, Any]:
         "summary": [asdict(row) for row in found],
         "targets": [asdict(target) for target in targets(run, found)],
     }
+
+
+def journey_stages(load_ms: float, seconds: Mapping[str, float], chunks: int, connections: int) -> dict[str, float]:
+    """Return `Journey.stages_ms` from the seconds of each stage over all pieces of all chunks."""
+    if not seconds:
+        return {}
+    known = {stage: seconds.get(stage, 0.0) * 1000 / chunks / connections for stage in ("server", "copy", "checksum")}
+    return {"wait": max(0.0, load_ms - sum(known.values())), **known}
 
 
 def _row(run: Run, case: Case, workload: str, samples: Sequence[Sample]) -> Row:

@@ -16,11 +16,25 @@ from typing import Any
 from kvstrata.bench import host, procfs, rawdisk
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.l2_process import Process
-from kvstrata.bench.l2_results import COLD, LOOKUP, SCHEMA, STORE, WARM, Case, Failure, Journey, Run, Sample
+from kvstrata.bench.l2_results import (
+    COLD,
+    LOOKUP,
+    SCHEMA,
+    STORE,
+    WARM,
+    Case,
+    Failure,
+    Journey,
+    Run,
+    Sample,
+    journey_stages,
+)
 from kvstrata.bench.l2_stores import Reading, Stores
+from kvstrata.bench.quiet import QuietWait
 from kvstrata.bench.rawdisk import RawSample
 from kvstrata.bench.server import version
 from kvstrata.bench.statistics import mb_per_s
+from kvstrata.l2.config import TierConfig
 
 Progress = Callable[[str], None]
 _RAW_S = 6.0
@@ -44,6 +58,8 @@ class Plan:
     journeys: int = 8
     seed: int = 1
     minutes: float = 30.0
+    wait_minutes: float = 0.0
+    """Most minutes to wait, in all, for others to leave the machine alone."""
     patience_s: float = 60.0
     allow_memory: bool = False
 
@@ -75,11 +91,13 @@ def run(plan: Plan, progress: Progress) -> Run:
         cases=plan.cases,
         notes=list(host.warnings(described)),
     )
+    quiet = QuietWait(described["cores"], plan.wait_minutes * 60)
     began = time.monotonic()
     with _own_folder(plan.folder) as folder:
         for turn in range(1, plan.rounds + 1):
             for case in random.Random(plan.seed + turn).sample(list(plan.cases), len(plan.cases)):  # noqa: S311
-                if time.monotonic() - began > plan.minutes * 60:
+                quiet()
+                if time.monotonic() - began - quiet.waited_s > plan.minutes * 60:
                     result.notes.append(f"CUT SHORT after {plan.minutes:g} minutes in round {turn}")
                     return _ended(result, began)
                 progress(f"round {turn}: {case.name}: {_one(plan, case, turn, folder, result)}")
@@ -207,13 +225,19 @@ class _CaseRound:
     def _journey(self, client: Process) -> Journey:
         count = min(self._plan.journeys, self._plan.chunks)
         did = client.order("journey", count, count=count)
+        load_ms = did["load"]["seconds"] / count * 1000
+        fields = self._case.fields
+        connections = int(fields.get("load_connections", TierConfig.load_connections))
+        if fields.get("stripe_width") == 0:
+            connections *= self._case.instances
+        seconds = {stage: total for stage, (_, total) in did["stages"].items()}
         return Journey(
             case=self._case.name,
             round=self._turn,
             chunks=count,
             lookup_ms=did["lookup"]["seconds"] / count * 1000,
-            load_ms=did["load"]["seconds"] / count * 1000,
-            stages_ms={stage: seconds / count * 1000 for stage, (_, seconds) in did["stages"].items()},
+            load_ms=load_ms,
+            stages_ms=journey_stages(load_ms, seconds, count, connections),
         )
 
     def _sample(

@@ -110,7 +110,9 @@ def _journeys(run: Run) -> Grid:
         lookup, load = (median(getattr(journey, name) for journey in mine) for name in ("lookup_ms", "load_ms"))
         lines.append([case.name, _n(lookup), _n(load), *stages])
     headers = ("client", "lookup ms", "load ms", "wait", "server", "copy", "checksum")
-    return Grid("One chunk at a time, warm: ms; stages are those of all its pieces, several at once", headers, lines)
+    return Grid(
+        "One chunk at a time, warm: ms, and what each of the connections that load it does meanwhile", headers, lines
+    )
 
 
 def _targets(run: Run, found: Sequence[Row]) -> Grid:
