@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kvstrata.bench import html, results, table
+from kvstrata.bench import html, markdown, results, table
 from kvstrata.bench.rawdisk import RawSample
 from kvstrata.bench.results import Failure, Row, Run, Sample
 from kvstrata.bench.study import DRAM, Setup
@@ -92,6 +92,18 @@ def test_failures_and_notes_are_loud_in_table_and_page() -> None:
     page = html.render(made, summarize(made))
     assert "FAILED wal: on, round 2: the server ended &lt;early&gt;" in page
     assert "NO REDIS-SERVER" in page
+
+
+def test_the_markdown_has_one_line_for_each_setup_and_every_note() -> None:
+    made = run()
+    made.notes.append("THE MACHINE WAS BUSY")
+    text = markdown.render(made, summarize(made))
+    table_lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table_lines) == 2 + 3
+    assert len({line.count("|") for line in table_lines}) == 1
+    assert "| base | 110 (100-200) | 55 | 330 (300-600) |" in text
+    assert "Raw drive (fio-3.33): write 220, read 440 MB/s." in text
+    assert "- THE MACHINE WAS BUSY" in text
 
 
 class Page(HTMLParser):

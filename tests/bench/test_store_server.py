@@ -43,9 +43,10 @@ def running(pid: int) -> bool:
 def test_a_quick_run_on_redis_measures_and_leaves_nothing_behind(redis: Path, drive: Path, tmp_path: Path) -> None:
     place = drive / "place"
     place.mkdir()
-    result = bench("--quick", "--server", "redis", "--dir", place, "--output", tmp_path / "out")
+    result = bench("--quick", "--server", "redis", "--dir", place, "--output", tmp_path / "v1.0")
     assert result.exit_code == 0, result.output
-    data = read(tmp_path / "out.json")
+    assert {path.name for path in tmp_path.glob("v1*")} == {"v1.0.json", "v1.0.html", "v1.0.md"}
+    data = read(tmp_path / "v1.0.json")
     assert data["complete"]
     assert data["duration_s"] < 60
     assert {(s["setup"], s["workload"]) for s in data["samples"]} == {

@@ -12,9 +12,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from kvstrata.bench import html, results, runner, summary, table
+from kvstrata.bench import html, markdown, results, runner, summary, table
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.host import default_folder
+from kvstrata.bench.l2_cli import l2
 from kvstrata.bench.policy_cli import policy
 from kvstrata.bench.sizes import GIB, MIB, parse_size
 from kvstrata.bench.study import DEFAULT_STUDY, for_redis, read_study
@@ -33,6 +34,7 @@ app = typer.Typer(
 
 
 app.command()(policy)
+app.command()(l2)
 
 
 class ServerKind(StrEnum):
@@ -67,7 +69,9 @@ def store(
         bool, typer.Option("--quick", help="A few axes, 16 MiB, under a minute: a test, no result.")
     ] = False,
     allow_tmpfs: Annotated[bool, typer.Option("--allow-tmpfs", help="Accept a --dir in memory.")] = False,
-    output: Annotated[Path, typer.Option(help="Write NAME.json and NAME.html: this NAME.")] = Path("bench-store"),
+    output: Annotated[Path, typer.Option(help="Write NAME.json, NAME.html and NAME.md: this NAME.")] = Path(
+        "bench-store"
+    ),
 ) -> None:
     """Measure Kvrocks against the raw drive and redis-server. Exit 0: complete, 1: a setup failed, 2: could not run."""
     console, log = _console(stderr=False), _console(stderr=True)
@@ -97,12 +101,14 @@ def store(
     if repeats < 3:
         run.notes.append(f"{repeats} repeats: fewer than three, the medians mean little")
     rows = summary.summarize(run)
-    results.write_json(output.with_suffix(".json"), run, rows)
-    output.with_suffix(".html").write_text(html.render(run, rows))
+    # Not with_suffix(): a name may have a dot of its own.
+    as_json, as_html, as_markdown = (output.with_name(output.name + end) for end in (".json", ".html", ".md"))
+    results.write_json(as_json, run, rows)
+    as_html.write_text(html.render(run, rows))
+    as_markdown.write_text(markdown.render(run, rows))
     table.show(run, rows, console)
-    console.print(
-        f"{output.with_suffix('.json')}, {output.with_suffix('.html')} in {run.duration_s:.0f} s", highlight=False
-    )
+    files = f"{as_json}, {as_html}, {as_markdown}"
+    console.print(f"{files} in {run.duration_s:.0f} s", highlight=False, soft_wrap=True)
     if run.failures or not run.complete:
         raise typer.Exit(1)
 
