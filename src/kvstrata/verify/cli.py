@@ -51,11 +51,11 @@ def verify(
     seed: Annotated[str | None, typer.Option(help="Seed of the prompt; one never used before.")] = None,
 ) -> None:
     """Check a running site, layer by layer. Exit 0: all good, 1: a check failed, 2: could not check."""
-    out, err = _console(stderr=False), _console(stderr=True)
+    out, err = console_of(stderr=False), console_of(stderr=True)
     source = inventory or cluster_file
     try:
         err.print(f"[dim]..[/] reading {escape(str(source))}", highlight=False)
-        cluster = _cluster(inventory, cluster_file)
+        cluster = cluster_of(inventory, cluster_file)
         selection = _selection(cluster, tiers, only, limit, tier_nodes, seed)
     except (DescribeError, InvalidClusterError, BadOptionError, OSError) as error:
         _deliver(result.could_not_check(str(source), str(error)), as_json, output, err)
@@ -75,7 +75,13 @@ def verify(
     raise typer.Exit(found.verdict if written else Verdict.COULD_NOT_CHECK)
 
 
-def _cluster(inventory: Path | None, cluster_file: Path | None) -> Cluster:
+def cluster_of(inventory: Path | None, cluster_file: Path | None) -> Cluster:
+    """Read the site from whichever of the two is given.
+
+    Raises:
+        BadOptionError: when both are given, or none.
+        DescribeError, InvalidClusterError: when it cannot be read.
+    """
     if inventory is not None and cluster_file is None:
         return describe(inventory)
     if cluster_file is not None and inventory is None:
@@ -83,7 +89,8 @@ def _cluster(inventory: Path | None, cluster_file: Path | None) -> Cluster:
     raise BadOptionError("give either --inventory or --cluster")
 
 
-def _console(stderr: bool) -> Console:
+def console_of(stderr: bool) -> Console:
+    """Return a console; where no terminal says its width, one that is wide enough."""
     console = Console(stderr=stderr)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
