@@ -126,3 +126,27 @@ def bulk(value: bytes | None) -> bytes:
 def pattern(size: int, seed: int = 0) -> bytes:
     """Return bytes without order, the same each time."""
     return hashlib.shake_256(b"%d.%d" % (seed, size)).digest(size)
+
+
+def commands(side: socket.socket) -> Iterator[list[bytes]]:
+    """Yield the commands that come in, until the other side closes."""
+    with side.makefile("rb") as stream:
+        while head := stream.readline():
+            words = []
+            for _ in range(int(head[1:])):
+                size = int(stream.readline()[1:])
+                words.append(stream.read(size + 2)[:-2])
+            yield words
+
+
+def answering(answer: Callable[[list[bytes]], bytes | None]) -> Callable[[socket.socket], None]:
+    """Talk like a store: `answer` is the reply to a command; None closes the connection."""
+
+    def talk(side: socket.socket) -> None:
+        for words in commands(side):
+            reply = b"+PONG\r\n" if words == [b"PING"] else answer(words)
+            if reply is None:
+                return
+            side.sendall(reply)
+
+    return talk

@@ -57,6 +57,9 @@ class Breaker:
         with self._lock:
             self._failures += 1
             self.reason = reason
+            if self._state == HALF_OPEN:
+                self._state = OPEN
+                return False
             if self._state == CLOSED and (at_once or self._failures >= self._threshold):
                 self._state = OPEN
                 self.opened += 1

@@ -60,7 +60,10 @@ class Lane:
         self._depth = depth
         self._limit = limit
         self._stall_s = stall_s
-        self._condition = threading.Condition()
+        lock = threading.RLock()
+        self._condition = threading.Condition(lock)
+        # For those who wait for the end of the work: a wake-up that is meant for a worker must not go to them.
+        self._quiet = threading.Condition(lock)
         self._queue: deque[Job] = deque()
         self._threads = self._idle = 0
         self._active = 0
@@ -82,12 +85,13 @@ class Lane:
                 self.queued_bytes += job.cost
                 if self._idle:
                     self._condition.notify()
-                elif self._threads < self._workers:
+                # An idle thread that was woken for an earlier job is still counted as idle until it runs.
+                if len(self._queue) > self._idle and self._threads < self._workers:
                     self._threads += 1
                     name = f"l2-{self._name}-{self._endpoint.config.port}"
                     threading.Thread(target=self._serve, name=name, daemon=True).start()
         if refusal:
-            job.failed(refusal)
+            self._fail(job, refusal)
 
     @property
     def busy(self) -> bool:
@@ -98,8 +102,8 @@ class Lane:
         """Return when nothing waits or is under way, or after `timeout_s`."""
         if not self.busy:
             return
-        with self._condition:
-            self._condition.wait_for(lambda: not self.busy, timeout_s)
+        with self._quiet:
+            self._quiet.wait_for(lambda: not self.busy, timeout_s)
 
     def sweep(self, now: float) -> None:
         """Fail the queued jobs whose deadline is over: all workers may hang on others."""
@@ -109,7 +113,7 @@ class Lane:
                 self._queue = deque(job for job in self._queue if job.deadline > now)
                 self.queued_bytes -= sum(job.cost for job in late)
         for job in late:
-            job.failed("deadline")
+            self._fail(job, "deadline")
 
     def fail_queued(self, reason: str) -> None:
         """Fail everything that waits."""
@@ -117,7 +121,7 @@ class Lane:
             jobs, self._queue = list(self._queue), deque()
             self.queued_bytes = 0
         for job in jobs:
-            job.failed(reason)
+            self._fail(job, reason)
 
     def close(self, timeout_s: float) -> None:
         """Fail what waits, and await what is under way, which its own deadline bounds."""
@@ -125,30 +129,41 @@ class Lane:
             self._closed = True
             self._condition.notify_all()
         self.fail_queued("closed")
-        with self._condition:
-            self._condition.wait_for(lambda: not self._threads, timeout_s)
+        with self._quiet:
+            self._quiet.wait_for(lambda: not self._threads, timeout_s)
 
     # -- the workers -------------------------------------------------------------------------------
 
     def _take(self, wait: bool) -> Job | None:
-        """Return the next job, or None: at once, or after a time without one."""
-        with self._condition:
-            if wait and not self._queue and not self._closed:
-                self._idle += 1
-                self._condition.wait_for(lambda: self._queue or self._closed, _IDLE_S)
-                self._idle -= 1
-            if not self._queue:
-                return None
-            job = self._queue.popleft()
-            self.queued_bytes -= job.cost
-            self._active += 1
-            return job
+        """Return the next job that is not too late, or None: at once, or after a time without one."""
+        while True:
+            with self._condition:
+                if wait and not self._queue and not self._closed:
+                    self._idle += 1
+                    self._condition.wait_for(lambda: self._queue or self._closed, _IDLE_S)
+                    self._idle -= 1
+                if not self._queue:
+                    return None
+                job = self._queue.popleft()
+                self.queued_bytes -= job.cost
+                self._active += 1
+            if job.deadline > time.monotonic():
+                return job
+            self._fail(job, "deadline")
+            self._settled()
+
+    def _fail(self, job: Job, reason: str) -> None:
+        try:
+            job.failed(reason)
+        except Exception as error:  # of a callback: the thread, and the other jobs, go on
+            self._endpoint.counters.add("internal_errors")
+            self._endpoint.fault = repr(error)
 
     def _settled(self, count: int = 1) -> None:
         with self._condition:
             self._active -= count
             if not self._active and not self._queue:
-                self._condition.notify_all()
+                self._quiet.notify_all()
 
     def _serve(self) -> None:
         connection: Connection | None = None
@@ -160,7 +175,7 @@ class Lane:
                     if self._queue and not self._closed:
                         continue
                     self._threads -= 1
-                    self._condition.notify_all()
+                    self._quiet.notify_all()
                 break
             connection = self._work(connection, job)
         if connection is not None:
@@ -203,23 +218,21 @@ class Lane:
             self._endpoint.counters.add("internal_errors")
             self._endpoint.fault = repr(error)
             for lost in pending:
-                lost.failed("internal_error")
+                self._fail(lost, "internal_error")
             self._settled(len(pending))
             return None
 
     def _lost(self, jobs: list[Job], error: WireError) -> None:
         """Try once more what a closed connection took with it; fail what has waited too long."""
-        silent = isinstance(error, DeadlineError)
+        late, hung = isinstance(error, DeadlineError), self._endpoint.hung(error)
         self._endpoint.trouble(error, self._name)
         now = time.monotonic()
         again = [
-            job
-            for job in jobs
-            if not silent and not job.retried and job.deadline > now and self._endpoint.breaker.closed
+            job for job in jobs if not hung and not job.retried and job.deadline > now and self._endpoint.breaker.closed
         ]
         for job in jobs:
             if job not in again:
-                job.failed("deadline" if silent else "connection")
+                self._fail(job, "deadline" if late else "connection")
         with self._condition:
             for job in reversed(again):
                 job.retried = True
@@ -279,7 +292,12 @@ class Endpoint:
             tls = self.config.tls()
         except OSError as error:
             raise WireError(f"tls_ca {self.config.tls_ca}: {error}") from error
-        connection = Connection(self.config.address, timeout_s, timeout_s, tls)
+        try:
+            connection = Connection(self.config.address, timeout_s, timeout_s, tls)
+        except WireError as error:
+            if timeout_s < self.connect_timeout_s and time.monotonic() >= deadline:
+                raise DeadlineError("the deadline passed while connecting", timeout_s) from error
+            raise
         try:
             words = [word for word in (self.config.user, self.config.password) if word]
             if words:
@@ -299,9 +317,13 @@ class Endpoint:
         reason = f"{lane}: {error}"
         self.counters.add("timeouts" if isinstance(error, DeadlineError) else "connection_errors")
         refused = isinstance(error, AccessError) or str(error).startswith("connect:")
-        at_once = refused or (isinstance(error, DeadlineError) and lane != "store")
+        at_once = refused or (self.hung(error) and lane != "store")
         if self.breaker.failed(reason, at_once):
             self._left_alone()
+
+    def hung(self, error: WireError) -> bool:
+        """Tell an endpoint that has fallen silent from a request that began too late to be answered in time."""
+        return isinstance(error, DeadlineError) and error.silent_s >= min(self.stall_s, self.connect_timeout_s) / 2
 
     def _left_alone(self) -> None:
         for lane in self.lanes:
