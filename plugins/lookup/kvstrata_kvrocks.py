@@ -8,7 +8,7 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from kvstrata.artifacts.binary import ChecksumError, resolve
+from kvstrata.artifacts.binary import ArtifactError, resolve
 from kvstrata.artifacts.lock import LockError, read_lock
 from kvstrata.paths import PROJECT, cache_dir
 
@@ -20,6 +20,12 @@ options:
   _terms:
     description: Path of a local binary.
     required: true
+  sha256:
+    description: What a local file must have; any is taken without.
+    default: ""
+  version:
+    description: What the binary must say of itself; without, what the lock says of its download.
+    default: ""
 """
 
 
@@ -29,12 +35,14 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def run(  # the signature is Ansible's
         self,
         terms: list[str],
-        variables: dict[str, Any] | None = None,  # noqa: ARG002
-        **kwargs: Any,  # noqa: ARG002
+        variables: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> list[dict[str, Any]]:
-        """Return path (or null), sha256 and the reason, for each path named."""
+        """Return path (or null), sha256, version and the reason, for each path named."""
+        self.set_options(var_options=variables, direct=kwargs)
+        sha256, version = self.get_option("sha256"), self.get_option("version")
         try:
             locked = read_lock(PROJECT / "artifacts.lock.yml").kvrocks
-            return [resolve(Path(term), locked, cache_dir()).as_dict() for term in terms]
-        except (LockError, ChecksumError) as error:
+            return [resolve(Path(term), locked, cache_dir(), sha256, version).as_dict() for term in terms]
+        except (LockError, *ArtifactError) as error:
             raise AnsibleLookupError(str(error)) from error

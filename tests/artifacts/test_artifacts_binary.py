@@ -63,6 +63,7 @@ def test_a_local_file_comes_before_the_download(tmp_path: Path, mirror: Mirror) 
     assert found.as_dict() == {
         "path": str(local),
         "sha256": hashlib.sha256(b"mine").hexdigest(),
+        "version": "",
         "reason": f"local file {local}",
     }
     assert mirror.asked == []
@@ -101,7 +102,7 @@ def test_a_download_with_another_checksum_is_an_error_and_not_kept(tmp_path: Pat
 def test_a_download_that_fails_is_a_reason_and_no_exception(
     tmp_path: Path, mirror: Mirror, path: str, why: str
 ) -> None:
-    found = resolve(tmp_path / "none", Binary("2.10.1", mirror.url(path), SHA), tmp_path / "cache")
+    found = resolve(tmp_path / "none", Binary("2.10.1", mirror.url(path), SHA), tmp_path / "cache", first_pause_s=0.01)
     assert found.path is None
     assert f"{mirror.url(path)} is out of reach" in found.reason
     assert why in found.reason
@@ -111,6 +112,7 @@ def test_a_download_that_fails_is_a_reason_and_no_exception(
 def test_a_server_that_is_down_is_a_reason_and_no_exception(tmp_path: Path, mirror: Mirror) -> None:
     mirror.shutdown()
     mirror.server_close()
-    found = resolve(tmp_path / "none", Binary("2.10.1", mirror.url("/kvrocks"), SHA), tmp_path / "cache")
+    locked = Binary("2.10.1", mirror.url("/kvrocks"), SHA)
+    found = resolve(tmp_path / "none", locked, tmp_path / "cache", first_pause_s=0.01)
     assert found.path is None
     assert "refused" in found.reason

@@ -91,6 +91,35 @@ def test_an_entry_of_another_form_is_named(tmp_path: Path, document: object, nam
         read(tmp_path, document)
 
 
+PACKAGE = {**GOOD["kvrocks"], "kind": "deb", "path": "/usr/bin/kvrocks", "binary_sha256": SHA}
+
+
+def test_a_package_is_read_with_where_the_binary_is_in_it(tmp_path: Path) -> None:
+    found = read(tmp_path, {**GOOD, "kvrocks": PACKAGE}).kvrocks
+    assert (found.kind, found.path, found.file_sha256, found.platform) == (
+        "deb",
+        "/usr/bin/kvrocks",
+        SHA,
+        "linux/amd64",
+    )
+    assert read(tmp_path, GOOD).kvrocks.file_sha256 == SHA
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"kind": "snap"}, "kvrocks.kind is 'snap', allowed are: file, image, tarball, deb, rpm"),
+        ({"path": ""}, "kvrocks.path is '', allowed is the path of a file in the deb"),
+        ({"path": "/usr/../bin/kvrocks"}, "kvrocks.path is '/usr/../bin/kvrocks', allowed"),
+        ({"binary_sha256": "abc"}, "kvrocks.binary_sha256 is 'abc', allowed are 64"),
+        ({"kind": "image"}, "kvrocks.url is 'https://k.example/kvrocks', allowed is an image"),
+    ],
+)
+def test_a_package_of_another_form_is_named(tmp_path: Path, changes: dict[str, str], named: str) -> None:
+    with pytest.raises(LockError, match=re.escape(named)):
+        read(tmp_path, {**GOOD, "kvrocks": {**PACKAGE, **changes}})
+
+
 def test_a_file_that_is_no_yaml_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(LockError, match=r"artifacts\.lock\.yml"):
         read(tmp_path, "schema: [1")

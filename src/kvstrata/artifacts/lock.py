@@ -10,8 +10,12 @@ from typing import Any
 
 import yaml
 
+from kvstrata.artifacts.kinds import FILE, IMAGE, KINDS
+from kvstrata.artifacts.oci import is_reference
+
 SCHEMA = 1
 _PYTHON = re.compile(r"3\.\d+")
+_PLATFORM = "linux/amd64"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -36,11 +40,24 @@ class Wheelhouse:
 
 @dataclass(frozen=True)
 class Binary:
-    """A download of one file."""
+    """One binary, as a download of its own or inside of one."""
 
     version: str
+    """What the binary says of itself."""
     url: str | None
     sha256: str | None
+    """Of the download; of an image, the digest of the layer that holds the binary."""
+    kind: str = FILE
+    path: str = ""
+    """Where the binary is in the download."""
+    binary_sha256: str | None = None
+    platform: str = _PLATFORM
+    """For which an image's layer is taken."""
+
+    @property
+    def file_sha256(self) -> str | None:
+        """The checksum of the binary itself."""
+        return self.sha256 if self.kind == FILE else self.binary_sha256
 
 
 @dataclass(frozen=True)
@@ -110,7 +127,27 @@ def _mapping(name: str, value: object) -> Mapping[str, Any]:
 
 def _binary(name: str, value: object) -> Binary:
     entry = _mapping(name, value)
-    sha256 = entry["sha256"]
-    if sha256 is not None and not _SHA256.fullmatch(str(sha256)):
-        raise LockError(f"{name}.sha256 is {sha256!r}, allowed are 64 hexadecimal digits or null")
-    return Binary(version=str(entry["version"]), url=entry["url"], sha256=sha256)
+    kind, path, url = entry.get("kind", FILE), entry.get("path") or "", entry["url"]
+    if kind not in KINDS:
+        raise LockError(f"{name}.kind is {kind!r}, allowed are: {', '.join(KINDS)}")
+    if kind == IMAGE and url is not None and not is_reference(str(url)):
+        raise LockError(
+            f"{name}.url is {url!r}, allowed is an image, as https://registry-1.docker.io/apache/kvrocks:TAG"
+        )
+    if kind != FILE and url is not None and (not path or ".." in str(path).split("/")):
+        raise LockError(f"{name}.path is {path!r}, allowed is the path of a file in the {kind}, without ..")
+    return Binary(
+        version=str(entry["version"]),
+        url=url,
+        sha256=_sha256(f"{name}.sha256", entry["sha256"]),
+        kind=kind,
+        path=str(path),
+        binary_sha256=_sha256(f"{name}.binary_sha256", entry.get("binary_sha256")),
+        platform=str(entry.get("platform", _PLATFORM)),
+    )
+
+
+def _sha256(name: str, value: object) -> str | None:
+    if value is not None and not _SHA256.fullmatch(str(value)):
+        raise LockError(f"{name} is {value!r}, allowed are 64 hexadecimal digits or null")
+    return None if value is None else str(value)
