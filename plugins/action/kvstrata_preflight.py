@@ -8,19 +8,21 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from kvstrata.kvrocks.config import judge_settings
 from kvstrata.paths import PROJECT
 from kvstrata.preflight import variables
+from kvstrata.preflight.cache import judge_cache
 from kvstrata.preflight.host import Wanted, judge_drive, judge_host
 from kvstrata.preflight.problem import Problem, report
 from kvstrata.preflight.site import judge_site
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """The action, in Ansible's form: `inventory`, `host` or `drives` says what is judged."""
+    """The action, in Ansible's form: `hosts`, `wanted`, `kvrocks` or `drives` says what is judged."""
 
     _requires_connection = False
     _supports_check_mode = True
-    _VALID_ARGS = frozenset({"inventory", "hosts", "routers", "wanted", "probe", "drives"})
+    _VALID_ARGS = frozenset({"inventory", "hosts", "routers", "wanted", "probe", "drives", "kvrocks"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Fail with every problem at once, or change nothing and succeed."""
@@ -32,6 +34,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             problems = self._variables(facts) or judge_site(args["hosts"], args["routers"])
         elif "wanted" in args:
             problems = judge_host(where, Wanted(**args["wanted"]), args["probe"])
+        elif "kvrocks" in args:
+            problems = judge_settings(where, args["kvrocks"])
         else:
             devices = args["probe"]["devices"]
             problems = [p for drive in args["drives"] for p in judge_drive(where, drive, devices[drive["device"]])]
@@ -49,7 +53,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             given = {name: host_vars[name] for name in host_vars if name.startswith(ours)}
             problems += variables.unknown(host, given, known, ours)
             problems += variables.overridden(host, given, variables.mapped(PROJECT))
-            problems += variables.mistyped(host, given, {**variables.site_specs(PROJECT), **_specs_of(given, known)})
+            mistyped = variables.mistyped(host, given, {**variables.site_specs(PROJECT), **_specs_of(given, known)})
+            # A value of the wrong type is said once, and has no range.
+            problems += mistyped or [*judge_settings(host, given), *judge_cache(host, given)]
         return problems
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kvstrata.kvrocks.store import stores
+from kvstrata.l2.config import GIB, TierConfig
 from kvstrata.l2.names import namespace_of
+from kvstrata.l2.policy import make_policy
 from kvstrata.units import hardening, restart_backoff
 
 DRIVES = "/var/lib/kvstrata/drives"
@@ -29,6 +32,25 @@ def mount_of(drive: Mapping[str, Any]) -> dict[str, str]:
     return {"path": drive["mount"], "fstype": drive["fstype"]}
 
 
+def endpoint_of(store: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what kvstrata.l2 is told of a store; its password travels apart from it."""
+    endpoint = {"host": store["host"], "port": store["port"], "node": store.get("node", "")}
+    if store.get("unix"):
+        endpoint["unix"] = store["unix"]
+    return {**endpoint, "capacity_bytes": int(float(store["capacity_gib"]) * GIB)}
+
+
+def l2_problem(config: Mapping[str, Any] | None) -> str:
+    """Return what is wrong with a configuration of kvstrata.l2, or nothing."""
+    if config is None:
+        return ""
+    try:
+        make_policy(**TierConfig.from_dict(config).policy)
+    except (ValueError, TypeError) as error:
+        return str(error)
+    return ""
+
+
 class FilterModule:
     """What Ansible looks for in a filter plugin."""
 
@@ -41,4 +63,7 @@ class FilterModule:
             "kvstrata_with_mount": with_mount,
             "kvstrata_mount_of": mount_of,
             "kvstrata_namespace": namespace_of,
+            "kvstrata_endpoint": endpoint_of,
+            "kvstrata_l2_problem": l2_problem,
+            "kvstrata_stores": stores,
         }

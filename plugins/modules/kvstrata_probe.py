@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Look at a host without changing anything: system, addresses, devices, paths, listening ports."""
+"""Look at a host without changing anything: system, memory, CPUs, addresses, devices, paths, listening ports."""
 
 from __future__ import annotations
 
@@ -51,6 +51,24 @@ def pythons() -> dict[str, str]:
             if match:
                 found[match.group(1)] = path
     return found
+
+
+def memory() -> int:
+    """Return the bytes of memory that processes here may take: the host's, or a container's limit where it is less."""
+    total = re.search(r"^MemTotal: +(\d+) kB", read("/proc/meminfo"), re.MULTILINE)
+    found = [int(total.group(1)) * 1024] if total else []
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        limit = read(path).strip()
+        if limit.isdigit():
+            found.append(int(limit))
+    return min(found)
+
+
+def numa_nodes() -> list[int]:
+    """Return the NUMA nodes of the host."""
+    return sorted(
+        int(re.sub(r"\D", "", os.path.basename(path))) for path in glob.glob("/sys/devices/system/node/node*")
+    )
 
 
 def addresses(module: AnsibleModule) -> list[str]:
@@ -170,6 +188,9 @@ def main() -> None:
         changed=False,
         os=os_release(),
         pythons=pythons(),
+        memory=memory(),
+        cpus=read("/sys/devices/system/cpu/online").strip(),
+        numa_nodes=numa_nodes(),
         addresses=addresses(module),
         devices={path: device(module, path) for path in module.params["devices"]},
         paths={path: path_status(path) for path in module.params["paths"]},

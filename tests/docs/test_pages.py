@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kvstrata.kvrocks.profiles import PROFILES
 from kvstrata.paths import PROJECT
 from kvstrata.verify.check import Check, Layer, Status
 from kvstrata.verify.result import could_not_check
@@ -44,14 +45,14 @@ def test_every_table_has_rows_of_one_width(page: Path) -> None:
         assert len(widths) == 1, table
 
 
-def test_every_directive_of_the_store_profile_has_its_value_and_reason() -> None:
-    profile = yaml.safe_load((PROJECT / "roles" / "kvrocks" / "vars" / "main.yml").read_text())["_kvrocks_profile"]
-    text = (DOCS / "kvrocks.md").read_text()
-    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+?) \|", text, re.MULTILINE))
-    for directive, value in profile.items():
-        default = re.fullmatch(r"{{ (\w+) }}", str(value))
-        expected = f"`{default[1]}` ({defaults('kvrocks')[default[1]]})" if default else str(value)
-        assert rows.get(directive) == expected
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_directive_of_a_profile_has_its_value_and_reason(profile: str) -> None:
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+?) \|", (DOCS / "kvrocks.md").read_text(), re.MULTILINE))
+    for directive, value in PROFILES[profile].items():
+        values = rows.get(directive, "")
+        # One value for all profiles, or "VALUE; PROFILE: VALUE".
+        own = re.search(rf"; `{profile}`: (\S+)", values)
+        assert (own[1] if own else values.partition(";")[0]) == str(value), directive
 
 
 def test_every_kernel_setting_has_its_value_and_reason() -> None:

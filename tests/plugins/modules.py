@@ -12,6 +12,14 @@ from typing import Any
 
 from kvstrata.paths import PROJECT
 
+# Ansible packs what a module imports of ours beside its own; here that folder is made part of it.
+RUN = f"""
+import os, runpy
+import ansible.module_utils
+ansible.module_utils.__path__.append({str(PROJECT / "plugins" / "module_utils")!r})
+runpy.run_path(os.environ["MODULE"], run_name="__main__")
+"""
+
 
 def run_module(
     name: str, args: Mapping[str, Any], *, check_mode: bool = False, path: Path | None = None
@@ -27,9 +35,9 @@ def run_module(
     given = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check_mode}}
     search = os.environ["PATH"] if path is None else f"{path}:{os.environ['PATH']}"
     completed = subprocess.run(
-        [sys.executable, str(PROJECT / "plugins" / "modules" / f"{name}.py")],
+        [sys.executable, "-c", RUN],
         input=json.dumps(given),
-        env={**os.environ, "PATH": search},
+        env={**os.environ, "PATH": search, "MODULE": str(PROJECT / "plugins" / "modules" / f"{name}.py")},
         capture_output=True,
         text=True,
         check=False,

@@ -21,11 +21,17 @@ class Store:
         engine: str = "kvrocks",
         loading: int = 0,
         config: Mapping[str, str] | None = None,
+        password: str = PASSWORD,
+        refuses: str = "",
     ) -> None:
         self.engine = engine
         self.loading = loading
         self.config = dict(config or {})
+        self.password = password
+        self.refuses = refuses
+        """A directive that CONFIG SET does not take, though it should."""
         self.commands: list[str] = []
+        self.sets: list[tuple[str, str]] = []
         outer = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -54,7 +60,7 @@ class Store:
                 words.append(reader.read(size + 2)[:-2].decode())
             self.commands.append(words[0])
             if words[0] == "AUTH":
-                allowed = words[1] == PASSWORD
+                allowed = words[1] == self.password
                 answer = b"+OK\r\n" if allowed else b"-WRONGPASS invalid username-password pair\r\n"
             else:
                 answer = self._answer(words) if allowed else b"-NOAUTH Authentication required.\r\n"
@@ -71,10 +77,17 @@ class Store:
             case ["INFO", "server"]:
                 own = "kvrocks_version:2.10.1\r\n" if self.engine == "kvrocks" else ""
                 return bulk(f"# Server\r\nredis_version:7.0.15\r\n{own}")
-            case ["CONFIG", "GET", name] if name in self.config:
-                return b"*2\r\n" + bulk(name) + bulk(self.config[name])
-            case ["CONFIG", "GET", _]:
-                return b"*0\r\n"
+            case ["CONFIG", "GET", "*"]:
+                pairs = {**self.config, "requirepass": self.password}
+                head = f"*{2 * len(pairs)}\r\n".encode()
+                return head + b"".join(bulk(name) + bulk(value) for name, value in pairs.items())
+            case ["CONFIG", "SET", name, value] if name != self.refuses:
+                self.sets.append((name, value))
+                if name == "requirepass":
+                    self.password = value
+                else:
+                    self.config[name] = value
+                return b"+OK\r\n"
         return b"-ERR unknown command\r\n"
 
 

@@ -11,8 +11,9 @@ from tests.plugins.modules import run_module
 from tests.plugins.resp import PASSWORD, Store
 
 
-def entry(port: int, password: str = PASSWORD) -> dict[str, Any]:
-    return {"host": "127.0.0.1", "port": port, "password": password}
+def entry(port: int, password: str = PASSWORD, config: dict[str, Any] | None = None) -> dict[str, Any]:
+    fixed = {"drive": "d0", "unit": "kvrocks@d0.service", "path": "/dev/null", "conf": "", "live": []}
+    return {**fixed, "host": "127.0.0.1", "port": port, "password": password, "config": config or {}}
 
 
 def look(*stores: dict[str, Any], check_mode: bool = False, **changes: Any) -> dict[str, Any]:
@@ -31,7 +32,8 @@ def free_port() -> int:
 
 def test_stores_that_are_ready_and_as_rendered_are_no_change() -> None:
     with Store(config={"maxmemory": "1024"}) as d0, Store(config={"maxmemory": "1024"}) as d1:
-        result = look(entry(d0.port), entry(d1.port), config={"maxmemory": "1024"})
+        wanted = {"maxmemory": "1024"}
+        result = look(entry(d0.port, config=wanted), entry(d1.port, config=wanted))
     assert (result["changed"], result["msg"]) == (False, "all ready")
     assert d0.commands == d1.commands == ["AUTH", "PING", "INFO", "CONFIG"]
 
@@ -77,7 +79,7 @@ def test_another_engine_than_expected_fails() -> None:
 def test_every_directive_that_did_not_take_effect_is_named() -> None:
     with Store(config={"workers": "8", "dir": "/d0", "rocksdb.block_size": "4096"}) as store:
         config = {"workers": 4, "dir": "/d0", "rocksdb.block_size": 4096, "invented": "yes"}
-        result = look(entry(store.port), config=config)
+        result = look(entry(store.port, config=config))
     assert result["failed"]
     assert result["msg"] == (
         f"127.0.0.1:{store.port}: the effective configuration is not the rendered one: "
@@ -87,7 +89,7 @@ def test_every_directive_that_did_not_take_effect_is_named() -> None:
 
 def test_what_is_wrong_with_each_store_is_said_at_once() -> None:
     with Store(engine="redis") as d0, Store(config={"workers": "8"}) as d1:
-        result = look(entry(d0.port), entry(d1.port), config={"workers": 4})
+        result = look(entry(d0.port), entry(d1.port, config={"workers": 4}))
     assert f"127.0.0.1:{d0.port} runs redis, expected kvrocks" in result["msg"]
     assert f"127.0.0.1:{d1.port}: the effective configuration" in result["msg"]
 
@@ -100,6 +102,6 @@ def test_check_mode_does_not_wait_and_says_what_it_could_not_check(free_port: in
 
 def test_check_mode_says_the_differences_that_a_run_would_settle() -> None:
     with Store(config={"workers": "8"}) as store:
-        result = look(entry(store.port), config={"workers": 4}, check_mode=True)
+        result = look(entry(store.port, config={"workers": 4}), check_mode=True)
     assert "failed" not in result
     assert "workers: rendered 4, effective 8" in result["msg"]

@@ -83,6 +83,20 @@ def test_labels_fit_in_xfs() -> None:
 MODEL = "/srv/models/m"
 STORE_PORT = {"port": 6666, "variable": "kvrocks_first_port", "unit": "kvrocks@d0.service"}
 ENGINE_PORT = {"port": 8000, "variable": "vllm_first_port", "unit": "vllm@0.service"}
+MEMORY = {
+    "engine": "kvrocks",
+    "stores": 2,
+    "profile": "ssd_cache",
+    "workers": 8,
+    "config": {},
+    "redis_maxmemory_mib": 1024,
+    "dram_cache_gib": 4,
+    "replicas": 1,
+    "engine_memory_gib": None,
+    "accelerator": "cuda",
+    "tensor_parallel": 4,
+    "cpu_kv_gib": 1,
+}
 
 
 def wanted(**changes: Any) -> Wanted:
@@ -93,6 +107,7 @@ def wanted(**changes: Any) -> Wanted:
         "model_path": MODEL,
         "drives": [DRIVE],
         "ports": [STORE_PORT, ENGINE_PORT],
+        "memory": MEMORY,
     }
     return Wanted(**{**fields, **changes})
 
@@ -108,6 +123,9 @@ def probe(**changes: Any) -> dict[str, Any]:
         },
         "devices": {DEVICE: BLANK},
         "ports": {"6666": [], "8000": []},
+        "memory": 64 << 30,
+        "cpus": "0-7",
+        "numa_nodes": [0, 1],
     }
     return {**seen, **changes}
 
@@ -230,3 +248,26 @@ def test_everything_wrong_is_said_at_once() -> None:
         "kvrocks_first_port (kvrocks@d0.service)",
         "vllm_first_port (vllm@0.service)",
     ]
+
+
+def test_stores_engines_and_caches_that_do_not_fit_are_refused_with_who_takes_what() -> None:
+    (problem,) = judge_host("n1", wanted(), probe(memory=32 << 30))
+    assert (problem.variable, problem.given) == ("memory budget", "43.2 GiB")
+    assert problem.allowed.startswith("at most 32.0 GiB, all that the host has. Who takes what:")
+    rows = [line.split() for line in problem.allowed.splitlines()[2:]]
+    assert ["kvrocks", "stores", "2", "2.6", "5.2", "kvrocks_profile,", "kvrocks_config"] in rows
+    assert ["engines", "1", "32.0", "32.0", "kvstrata_replicas,", "kvstrata_engine_memory_gib"] in rows
+    assert rows[-1] == ["together", "43.2"]
+
+
+def test_a_drive_on_cpus_or_a_numa_node_that_the_host_has_not_is_refused() -> None:
+    drives = [{**DRIVE, "cpus": "6-9"}, {**DRIVE, "name": "d1", "numa_node": 2}, {**DRIVE, "name": "d2", "cpus": "x"}]
+    assert lines(wanted(drives=drives), probe()) == [
+        "n1: kvstrata_drives[d0].cpus is '6-9'; allowed: CPUs of the host: 0-7",
+        "n1: kvstrata_drives[d1].numa_node is 2; allowed: 0, 1",
+        "n1: kvstrata_drives[d2].cpus is 'x'; allowed: CPUs and ranges of them, as \"0-3,8\"",
+    ]
+
+
+def test_cpus_and_numa_nodes_of_the_host_pass() -> None:
+    assert lines(wanted(drives=[{**DRIVE, "cpus": "0,2-7", "numa_node": 1}]), probe()) == []

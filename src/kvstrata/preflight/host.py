@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kvstrata.kvrocks.affinity import judge_affinity
+from kvstrata.preflight.memory import judge_memory
 from kvstrata.preflight.problem import Problem
 
 _PORTS = range(1024, 65536)
@@ -23,6 +25,8 @@ class Wanted:
     model_path: str
     drives: Sequence[Mapping[str, Any]]
     ports: Sequence[Mapping[str, Any]]
+    memory: Mapping[str, Any]
+    """What the memory budget is made of, see kvstrata.preflight.memory."""
 
 
 def judge_host(where: str, wanted: Wanted, probe: Mapping[str, Any]) -> list[Problem]:
@@ -33,6 +37,8 @@ def judge_host(where: str, wanted: Wanted, probe: Mapping[str, Any]) -> list[Pro
     problems += _model(where, wanted.model_path, probe["paths"])
     for drive in wanted.drives:
         problems += judge_drive(where, drive, probe["devices"][drive["device"]])
+    problems += judge_affinity(where, wanted.drives, probe)
+    problems += judge_memory(where, wanted.memory, probe["memory"])
     problems += _claims(where, wanted.ports)
     for port in wanted.ports:
         problems += _port(where, port, probe["ports"][str(port["port"])])

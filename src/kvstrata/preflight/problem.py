@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_SECRET = re.compile(r"pas+w|secret|token$|key$", re.IGNORECASE)
+_SECRET = re.compile(r"pas+w|requirepass|masterauth|secret|token$|key$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
