@@ -18,7 +18,7 @@ from kvstrata.cache.survey import indexes
 from kvstrata.l2.names import CHUNK_PREFIX, INDEX_REGISTRY, NAMESPACE_PREFIX, IndexName, chunk_key
 
 PAGE = 512
-"""Chunks of one command: an UNLINK of so many takes Kvrocks about 0.1 s, and other clients wait for no longer."""
+"""Chunks of one command: Kvrocks 2.10.1 took 20 ms for so many (docs/cache.md), short beside a load."""
 _SCAN_COUNT = 1000
 # While an engine still writes into the namespace there is always something left; then it is said and not awaited.
 _ROUNDS = 3
