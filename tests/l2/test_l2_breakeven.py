@@ -1,0 +1,134 @@
+"""Rates are 1e9 bytes/s and chunks 1e9 bytes, so that a second is a second."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvstrata.l2 import breakeven
+from kvstrata.l2.breakeven import BreakEven, Source
+
+GB = 10**9
+
+
+class Clock:
+    now = 1000.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(breakeven, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+@pytest.fixture
+def cutting(clock: Clock) -> BreakEven:
+    """One that computes at 1 GB/s and has just let its probe through."""
+    made = BreakEven(1.0)
+    assert made.keep([{0: GB}], {0: Source(0.5 * GB, 0)}) == 1
+    assert made.cutting
+    return made
+
+
+def sources(*rates: float | None, outstanding: int = 0) -> dict[int, Source]:
+    return {i: Source(None if rate is None else rate * GB, outstanding) for i, rate in enumerate(rates)}
+
+
+def test_switched_off_it_never_cuts() -> None:
+    off = BreakEven(0)
+    assert off.keep([{0: GB}] * 10, sources(1e-9)) == 10
+    assert not off.cutting
+
+
+def test_an_empty_prefix_is_kept_as_it_is() -> None:
+    assert BreakEven(1.0).keep([], {}) == 0
+
+
+def test_a_prefix_that_loads_faster_than_it_computes_is_kept(clock: Clock) -> None:
+    made = BreakEven(1.0)
+    assert made.keep([{0: GB}] * 10, sources(1.01)) == 10
+    assert not made.cutting
+    assert made.report() == {"min_load_gbps": 1.0, "cutting": False, "cut_chunks": 0, "cut_bytes": 0}
+
+
+def test_a_slow_endpoint_is_cut_off_whole_and_counted(cutting: BreakEven) -> None:
+    assert cutting.keep([{0: GB}] * 10, sources(0.99)) == 0
+    assert cutting.report() == {"min_load_gbps": 1.0, "cutting": True, "cut_chunks": 10, "cut_bytes": 10 * GB}
+
+
+def test_an_endpoint_that_was_never_measured_is_given_the_benefit_of_the_doubt(cutting: BreakEven) -> None:
+    assert cutting.keep([{0: GB}] * 3, sources(None)) == 3
+    assert not cutting.cutting
+
+
+def test_what_was_asked_for_before_is_waited_for_first(cutting: BreakEven) -> None:
+    # 3 GB wait at 2 GB/s; n chunks arrive after (3 + n) / 2 s and compute in 0.85 n s: not before n = 5.
+    assert cutting.keep([{0: GB}] * 4, sources(2, outstanding=3 * GB)) == 0
+    assert cutting.keep([{0: GB}] * 5, sources(2, outstanding=3 * GB)) == 5
+
+
+def test_the_longest_prefix_counts_though_a_shorter_one_would_be_late(clock: Clock) -> None:
+    # 1 GB waits at 2 GB/s: one chunk arrives after 1 s = 1 s of computing; two after 1.5 s of 2.
+    made = BreakEven(1.0)
+    assert made.keep([{0: GB}], sources(2, outstanding=GB)) == 1
+    assert made.keep([{0: GB // 2}, {0: GB}], sources(2, outstanding=GB)) == 2
+    assert not made.cutting
+
+
+def test_the_slowest_endpoint_decides(cutting: BreakEven) -> None:
+    # Endpoint 1 gives 0.1 GB/s: its tenth of a chunk takes a second.
+    parts = [{0: GB}, {0: GB}, {0: 9 * GB // 10, 1: GB // 10}, {1: GB}, {0: GB}]
+    # Four chunks: endpoint 1 needs 11 s, computing 4 s. Three: endpoint 1 one second, endpoint 0 2.9 / 2 s.
+    assert cutting.keep(parts, sources(2, 0.1)) == 3
+    assert cutting.cut_chunks == 2
+    assert cutting.cut_bytes == 2 * GB
+
+
+def test_once_it_cuts_loading_must_be_15_percent_faster_before_it_stops(clock: Clock, cutting: BreakEven) -> None:
+    parts = [{0: GB}] * 4
+    assert cutting.keep(parts, sources(1.1)) == 0
+    assert cutting.keep(parts, sources(1.17)) == 0
+    assert cutting.keep(parts, sources(1.18)) == 4
+    assert not cutting.cutting
+    assert cutting.keep(parts, sources(1.01)) == 4, "and now the plain rate counts again"
+    clock.now += 0.1
+    assert cutting.keep(parts, sources(0.99)) == 0
+
+
+def test_every_two_seconds_one_lookup_passes_whole_so_that_it_can_be_measured(clock: Clock, cutting: BreakEven) -> None:
+    parts = [{0: GB}] * 4
+    answers = []
+    for _ in range(9):
+        answers.append(cutting.keep(parts, sources(0.5)))
+        clock.now += 0.5
+    assert answers == [0, 0, 0, 0, 4, 0, 0, 0, 4]
+    assert cutting.cut_chunks == 7 * 4
+
+
+@given(
+    st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 5 * GB), min_size=1), max_size=12),
+    st.lists(st.one_of(st.none(), st.floats(0.01, 100)), min_size=4, max_size=4),
+    st.integers(0, 10 * GB),
+)
+def test_what_is_kept_arrives_no_later_than_it_computes_and_nothing_longer_would(
+    parts: list[dict[int, int]], rates: list[float | None], outstanding: int
+) -> None:
+    made = BreakEven(1.0)
+    made._probed = float("inf")
+    known = sources(*rates, outstanding=outstanding)
+
+    def in_time(count: int, slack: float) -> bool:
+        asked = {i: sum(part.get(i, 0) for part in parts[:count]) for i in range(4)}
+        arrival = max(
+            ((outstanding + size) / rate if size and (rate := known[i].bytes_per_s) else 0.0)
+            for i, size in asked.items()
+        )
+        return arrival <= sum(asked.values()) / GB * (1 + slack)
+
+    kept = made.keep(parts, known)
+    assert in_time(kept, 1e-9)
+    assert not any(in_time(count, -1e-9) for count in range(kept + 1, len(parts) + 1))
