@@ -161,19 +161,25 @@ class Keeper:
         return self.ledger.count(indexes, connection.pipeline(questions))
 
     def _lease(self, connection: Connection) -> bool:
-        """Take or keep the lease; return whether this adapter evicts here."""
+        """Take or keep the lease; return whether this adapter evicts here.
+
+        A full store refuses the lease like every write, and needs somebody to make room all the same. Then all that
+        would take it evict: at worst some chunks more than one alone would have.
+        """
         now = time.monotonic()
         if self.holds_lease:
             self.holds_lease = connection.call(b"GET", LEASE) == self._owner
             if self.holds_lease:
-                connection.call(b"SET", LEASE, self._owner, b"PX", LEASE_MS)
+                connection.pipeline([command(b"SET", LEASE, self._owner, b"PX", LEASE_MS)])
                 return True
         if connection.call(b"GET", LEASE) is not None:
             self._without_lease_since = now
             return False
         if self._local or now - self._without_lease_since >= _PATIENCE_S:
-            self.holds_lease = connection.call(b"SET", LEASE, self._owner, b"NX", b"PX", LEASE_MS) is not None
-        return self.holds_lease
+            (reply,) = connection.pipeline([command(b"SET", LEASE, self._owner, b"NX", b"PX", LEASE_MS)])
+            self.holds_lease = reply == b"OK"
+            return self.holds_lease or isinstance(reply, ReplyError)
+        return False
 
     def _reconcile(self, connection: Connection) -> None:
         if self.reconciler is not None and not self.reconciler.done:
@@ -220,7 +226,9 @@ class Keeper:
             for index, cid in victims:
                 # The chunk first: between the two it is counted and gone, never there and not counted.
                 commands += [command(b"UNLINK", chunk_key(index.namespace, cid)), command(b"ZREM", index.key, cid)]
-            connection.pipeline(commands)
+            refused = [reply for reply in connection.pipeline(commands) if isinstance(reply, ReplyError)]
+            if refused:
+                raise refused[0]
             freed += sum(index.stored_bytes for index, _ in victims)
             self.evicted_chunks += len(victims)
         self.evicted_bytes += freed
