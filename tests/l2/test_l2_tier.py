@@ -243,6 +243,80 @@ def test_two_writers_of_one_chunk_at_once_leave_one_whole_chunk(client: Make, mo
     assert until(lambda: fields() == 7 + 1), "the loser's pieces stay, and nobody counts them"
 
 
+def test_a_chunk_is_not_seen_before_its_manifest_is_written(client: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[tuple[Any, Manifest]] = []
+    publish = writing_module.Writing._publish
+    monkeypatch.setattr(writing_module.Writing, "_publish", lambda self, manifest: held.append((self, manifest)))
+    one, data = client(), pattern(5 * PIECE)
+    answers: list[Any] = []
+    one.tier.store([(b"c", memoryview(data))], answers.append)
+    assert until(lambda: len(held) == 1)
+    assert sum(map(used, one.stores)) == len(data), "its room is taken"
+    assert one.found(b"c") == [False]
+    assert one.get(b"c", len(data)) is None
+    assert answers == []
+    publish(*held[0])
+    assert until(lambda: len(answers) == 1)
+    assert one.get(b"c", len(data)) == data
+
+
+def test_a_chunk_of_which_a_part_found_no_room_leaves_nothing_behind_however_often_it_is_offered(
+    client: Make, stores: list[Store]
+) -> None:
+    stores[2].call(b"SADD", b"kvsx", b"huge:2147483648")
+    stores[2].call(b"ZADD", b"kvsx:huge:2147483648", b"1", b"x" * 16)
+    one, data = client(stripe_width=0), pattern(9 * PIECE)
+    name = next(b"%d" % n for n in range(100) if one.home(b"%d" % n) is not stores[2])
+    for _ in range(3):
+        assert one.why(name, data) == "full"
+    assert one.found(name) == [False]
+    assert until(lambda: holders(stores, name) == []), "pieces that nobody counts"
+    stores[2].call(b"DEL", b"kvsx:huge:2147483648")
+    assert one.why(name, data) == "stored"
+    assert one.get(name, len(data)) == data
+
+
+def test_nodes_that_list_the_stores_in_another_order_or_cut_other_pieces_share_them(
+    client: Make, stores: list[Store]
+) -> None:
+    one, other = client(stripe_width=2), Client(stores[::-1], piece_bytes=3 * PIECE)
+    data = {b"%d" % n: pattern(7 * PIECE + n, n) for n in range(20)}
+    try:
+        one.store(data)
+        assert other.found(*data) == [True] * 20
+        assert other.load({name: len(chunk) for name, chunk in data.items()}) == list(data.values())
+        assert {result.why for result in other.store(data)} == {"present"}
+    finally:
+        other.tier.close()
+
+
+def test_rows_of_a_lookup_are_answered_row_by_row(client: Make) -> None:
+    one = client()
+    one.store({b"a": b"1", b"b": b"2", b"c": b"3"})
+    rows = [[b"a", b"x", b"c"], [], [b"b"], [b"x", b"x", b"a"]]
+    answer = one._await(lambda done: one.tier.lookup(rows, done))
+    assert answer == [[True, False, True], [], [True], [False, False, True]]
+    assert one.tier.locks == {chunk_id(b"a"): 2, chunk_id(b"b"): 1, chunk_id(b"c"): 1}
+
+
+def test_where_loading_is_slower_than_computing_the_lookup_is_cut_and_takes_no_lock(client: Make) -> None:
+    one = client(1, min_load_gbps=1e5, piece_bytes=MIB)
+    names = [b"%d" % n for n in range(4)]
+    one.store(dict.fromkeys(names, pattern(2 * MIB)))
+    assert one.found(*names) == [True] * 4, "nothing was measured yet"
+    assert one.load(dict.fromkeys(names, 2 * MIB)) == [pattern(2 * MIB)] * 4
+    assert one.tier.endpoints[0].rate.bytes_per_s
+    assert one.found(*names) == [True] * 4, "the probe"
+    assert one.lookup(*names) == [False] * 4
+    assert one.tier.locks == {}
+    assert one.tier.status()["break_even"] == {
+        "min_load_gbps": 1e5,
+        "cutting": True,
+        "cut_chunks": 4,
+        "cut_bytes": 8 * MIB,
+    }
+
+
 def test_an_empty_call_is_answered(client: Make) -> None:
     one = client()
     assert one.store({}) == []
@@ -639,6 +713,21 @@ def test_pieces_that_belong_to_nothing_are_removed_and_what_is_not_ours_stays(
     assert one.tier.keepers[0].reconciler is not None
     assert one.tier.keepers[0].reconciler.dropped == 2
     assert [store.call(b"GET", key) for key in foreign] == [b"precious"] * len(foreign)
+
+
+def test_a_key_of_another_type_does_not_keep_the_walk_from_the_others(client: Make) -> None:
+    before = client(1)
+    store = before.stores[0]
+    before.store({b"%d" % n: pattern(PIECE, n) for n in range(100)})
+    before.tier.close()
+    store.call(b"DEL", IndexName(NAMESPACE, PIECE).key)
+    strange = [chunk_key(NAMESPACE, bytes([n] * 16)) for n in range(5)]
+    for key in strange:
+        store.call(b"SET", key, b"a string")
+    after = client(1)
+    assert until(lambda: used(store) == 100 * PIECE)
+    assert until(lambda: after.tier.keepers[0].reconciler is not None and after.tier.keepers[0].reconciler.done)
+    assert after.tier.endpoints[0].counters["upkeep_errors"] == 0
 
 
 def test_the_walk_leaves_what_is_in_order_as_it_is(client: Make) -> None:
