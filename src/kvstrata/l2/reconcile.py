@@ -45,13 +45,12 @@ class Reconciler:
             self._judge(connection, keys, IndexName.parse_all(registry))
 
     def _judge(self, connection: Connection, keys: Sequence[bytes], indexes: Sequence[IndexName]) -> None:
-        manifests = connection.pipeline([command(b"HGET", key, MANIFEST_FIELD) for key in keys])
-        for key, data in zip(keys, manifests):
-            namespace, cid = parse_chunk_key(key) or ("", b"")
-            known = [name for name in indexes if name.namespace == namespace]
-            scores = connection.pipeline([command(b"ZSCORE", name.key, cid) for name in known])
-            if any(score is not None for score in scores):
+        # Nearly all are in the index, which one question for all of them tells; the others are looked at one by one.
+        for key in _without_entry(connection, keys, indexes):
+            (data,) = connection.pipeline([command(b"HGET", key, MANIFEST_FIELD)])
+            if not _without_entry(connection, [key], indexes):
                 continue
+            namespace, cid = parse_chunk_key(key) or ("", b"")
             try:
                 manifest = Manifest.decode(data if isinstance(data, bytes) else b"")
             except ForeignError:
@@ -66,6 +65,21 @@ class Reconciler:
             # As old as can be: what a crash left unaccounted goes first, unless it is used.
             connection.call(b"ZADD", name.key, b"NX", b"0", cid)
             self.adopted += 1
+
+
+def _without_entry(connection: Connection, keys: Sequence[bytes], indexes: Sequence[IndexName]) -> list[bytes]:
+    """Return those of the chunks that no index of their namespace has."""
+    owners: list[bytes] = []
+    questions: list[bytes] = []
+    for key in keys:
+        namespace, cid = parse_chunk_key(key) or ("", b"")
+        for name in indexes:
+            if name.namespace == namespace:
+                owners.append(key)
+                questions.append(command(b"ZSCORE", name.key, cid))
+    scores = connection.pipeline(questions)
+    found = {owner for owner, score in zip(owners, scores) if score is not None}
+    return [key for key in keys if key not in found]
 
 
 def stored_bytes(manifest: Manifest, endpoint_id: int) -> int:
