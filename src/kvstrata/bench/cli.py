@@ -15,6 +15,7 @@ from rich.markup import escape
 from kvstrata.bench import html, markdown, results, runner, summary, table
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.host import default_folder
+from kvstrata.bench.keys_cli import keys
 from kvstrata.bench.l2_cli import l2
 from kvstrata.bench.policy_cli import policy
 from kvstrata.bench.sizes import GIB, MIB, parse_size
@@ -35,6 +36,7 @@ app = typer.Typer(
 
 app.command()(policy)
 app.command()(l2)
+app.command()(keys)
 
 
 class ServerKind(StrEnum):
