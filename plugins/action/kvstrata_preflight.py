@@ -54,8 +54,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             problems += variables.unknown(host, given, known, ours)
             problems += variables.overridden(host, given, variables.mapped(PROJECT))
             mistyped = variables.mistyped(host, given, {**variables.site_specs(PROJECT), **_specs_of(given, known)})
+            problems += mistyped
             # A value of the wrong type is said once, and has no range.
-            problems += mistyped or [*judge_settings(host, given), *judge_cache(host, given)]
+            wrong = {problem.variable for problem in mistyped}
+            typed = {name: value for name, value in given.items() if name not in wrong}
+            problems += [*judge_settings(host, typed), *judge_cache(host, typed)]
         return problems
 
 

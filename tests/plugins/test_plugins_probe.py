@@ -109,3 +109,34 @@ def test_a_device_always_has_every_field_that_is_judged(tmp_path: Path) -> None:
     assert set(seen) == {
         *("exists", "block", "whole", "signatures", "partitions", "holders", "mounts", "swap", "size"),
     }
+
+
+def files(monkeypatch: pytest.MonkeyPatch, **texts: str) -> None:
+    monkeypatch.setattr(kvstrata_probe, "read", lambda path: texts.get(path.rsplit("/", 1)[-1].replace(".", "_"), ""))
+
+
+@pytest.mark.parametrize(
+    ("limits", "found"),
+    [
+        ({}, 8 << 30),
+        ({"memory_max": "max\n"}, 8 << 30),
+        ({"memory_max": f"{2 << 30}\n"}, 2 << 30),
+        ({"memory_limit_in_bytes": f"{3 << 30}\n"}, 3 << 30),
+        # Without a limit, cgroup v1 says a number larger than any memory.
+        ({"memory_limit_in_bytes": "9223372036854771712\n"}, 8 << 30),
+    ],
+)
+def test_the_memory_is_the_hosts_or_what_a_container_is_given_of_it(
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, str], found: int
+) -> None:
+    files(monkeypatch, meminfo=f"MemTotal:       {8 << 20} kB\nMemFree: 1 kB\n", **limits)
+    assert kvstrata_probe.memory() == found
+
+
+def test_memory_and_cpus_are_this_machines() -> None:
+    seen = run_module("kvstrata_probe", {})
+    assert 0 < seen["memory"] <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert seen["cpus"] == Path("/sys/devices/system/cpu/online").read_text().strip()
+    assert seen["numa_nodes"] == sorted(
+        int(path.name.removeprefix("node")) for path in Path("/sys/devices/system/node").glob("node[0-9]*")
+    )

@@ -6,6 +6,7 @@ from anything but the fault that a test is about is what the run on the unspoilt
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ def bad_variables(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     inventory = base(folder)
     variables = inventory["kvstrata"]["vars"]
     variables.update(kvstrata_replcas=2, router_prot=9000, kvstrata_replicas="many", lmcache_chunk_tokens=64)
+    variables.update(kvrocks_config={"rocksdb.write_buffer_size": 4097, "partition_filters": "yes"})
+    variables.update(kvrocks_profile="fast", kvrocks_bind_also=["0.0.0.0"])  # noqa: S104 - to be refused
     del variables["kvstrata_model"]
     del variables["kvstrata_drives"]
     return preflight(inventory, folder)
@@ -53,6 +56,19 @@ def test_a_variable_that_the_playbooks_would_override_is_refused(bad_variables: 
 def test_a_mistyped_value_is_refused_with_what_it_must_be(bad_variables: Outcome) -> None:
     problem = bad_variables.only("kvstrata_replicas is ")
     assert problem.startswith("n1: kvstrata_replicas is 'many'; allowed: int: Engines on a host")
+
+
+def test_what_kvrocks_would_refuse_or_ignore_is_refused_before(bad_variables: Outcome) -> None:
+    assert bad_variables.only("kvrocks_config[rocksdb.write_buffer_size]") == (
+        "n1: kvrocks_config[rocksdb.write_buffer_size] is 4097; allowed: a whole number, 0 to 4096 (MiB)"
+    )
+    assert "Kvrocks 2.10.1 ignores it" in bad_variables.only("kvrocks_config[partition_filters]")
+    assert "ssd_cache, ssd_durable, dram" in bad_variables.only("kvrocks_profile")
+
+
+def test_every_address_is_refused(bad_variables: Outcome) -> None:
+    problem = bad_variables.only("kvrocks_bind_also")
+    assert problem.startswith("n1: kvrocks_bind_also is '0.0.0.0'; allowed: one address of the host")
 
 
 @pytest.mark.parametrize("name", ["kvstrata_model", "kvstrata_drives"])
@@ -113,6 +129,7 @@ def bad_hosts(hosts_folder: Path, port_in_use: int) -> Outcome:
         {"name": "d1", "device": str(hosts_folder / "image"), "store_gib": 1},
     ]
     variables["vllm_first_port"] = port_in_use
+    variables["kvstrata_dram_cache_gib"] = 65536
     nodes["n1"]["kvstrata_model"] = {**variables["kvstrata_model"], "path": "/srv/models/none"}
     # An address of RFC 5737, which no host has.
     nodes["n2"] = {"ansible_host": "127.0.0.2", "kvstrata_fabric_address": "203.0.113.7"}
@@ -167,6 +184,11 @@ def test_a_fabric_address_that_the_host_has_not_is_refused(bad_hosts: Outcome) -
     )
 
 
+def test_what_does_not_fit_into_the_memory_is_refused_with_who_takes_it(bad_hosts: Outcome) -> None:
+    assert bad_hosts.only("n1: memory budget").endswith("all that the host has. Who takes what:")
+    assert re.search(r"LMCache's L1 +1 +65536.0 +65536.0 +kvstrata_dram_cache_gib", bad_hosts.output)
+
+
 # --- all of them ---
 
 
@@ -176,7 +198,7 @@ def test_the_site_that_the_others_spoil_passes(unspoilt: Outcome) -> None:
     assert unspoilt.probed
 
 
-@pytest.mark.parametrize(("kind", "count"), [("bad_variables", 6), ("bad_site", 3), ("bad_hosts", 13)])
+@pytest.mark.parametrize(("kind", "count"), [("bad_variables", 10), ("bad_site", 3), ("bad_hosts", 15)])
 def test_a_refusal_says_everything_at_once_and_ends_the_run(
     request: pytest.FixtureRequest, kind: str, count: int
 ) -> None:
