@@ -1,7 +1,13 @@
 """Put the index of an endpoint right after a crash: every chunk that takes space is in it.
 
-Kvrocks without WAL flushes its column families independently: after a kill a chunk can be there whose index entry is
-not. It would be read, but never counted and never evicted. A walk over all chunks, a slice at each tick, finds them.
+Kvrocks without WAL flushes its column families independently, so a kill leaves them in states of different times.
+
+1. An index itself: its members, their order by score and their number lie in three of them. A member that is there,
+   but in no order, can never be added again, counted or evicted. So each index is compared with itself, and rebuilt
+   from its order where it contradicts itself.
+2. A chunk whose index entry was lost: it would be read, but never counted and never evicted. A walk over all chunks, a
+   slice at each tick, finds them.
+
 The other way round needs nothing: an entry without a chunk is evicted in its turn.
 """
 
@@ -16,6 +22,9 @@ from kvstrata.l2.names import CHUNK_PREFIX, INDEX_REGISTRY, MANIFEST_FIELD, Inde
 from kvstrata.l2.wire import Connection, WireError, command
 
 _BATCH = 500
+_MEMBERS = 5000
+# For a command that goes over a whole index: about 2 us for each entry.
+_WHOLE_INDEX_S = 60.0
 
 
 class Reconciler:
@@ -26,10 +35,15 @@ class Reconciler:
         self._endpoint_id = endpoint_id
         self._cursor = b"0"
         self.done = False
-        self.seen = self.adopted = self.dropped = 0
+        self._compared = False
+        self.seen = self.adopted = self.dropped = self.rebuilt = 0
 
     def step(self, connection: Connection, budget_s: float) -> None:
         """Walk on for about `budget_s` seconds; raises WireError or ReplyError."""
+        if not self._compared:
+            for name in IndexName.parse_all(connection.call(b"SMEMBERS", INDEX_REGISTRY)):
+                self._compare(connection, name)
+            self._compared = True
         until = time.monotonic() + budget_s
         while not self.done and time.monotonic() < until:
             pattern = CHUNK_PREFIX + b"*"
@@ -43,6 +57,28 @@ class Reconciler:
             # After the scan: whoever writes a chunk has registered its index before the first piece.
             registry = connection.call(b"SMEMBERS", INDEX_REGISTRY)
             self._judge(connection, keys, IndexName.parse_all(registry))
+
+    def _compare(self, connection: Connection, name: IndexName) -> None:
+        """Rebuild an index whose members, order and number do not agree; what others add meanwhile is no discord."""
+        deadline, stall_s = connection.deadline, connection.stall_s
+        connection.deadline, connection.stall_s = time.monotonic() + _WHOLE_INDEX_S, _WHOLE_INDEX_S
+        before = _count(connection.call(b"ZCARD", name.key))
+        members, cursor = 0, b"0"
+        while True:
+            page = connection.call(b"ZSCAN", name.key, cursor, b"COUNT", _MEMBERS)
+            if not isinstance(page, list) or len(page) != 2 or not isinstance(page[1], list):
+                raise WireError(f"ZSCAN answered {str(page)[:64]}")
+            members += len(page[1]) // 2
+            cursor = page[0] if isinstance(page[0], bytes) else b"0"
+            if cursor == b"0":
+                break
+        ordered = _count(connection.call(b"ZCOUNT", name.key, b"-inf", b"+inf"))
+        low, high = sorted((before, _count(connection.call(b"ZCARD", name.key))))
+        if not low <= members <= high or not low <= ordered <= high:
+            # In one step, by the server itself, into a new version of the key: the old members are gone with the old.
+            connection.call(b"ZUNIONSTORE", name.key, 1, name.key)
+            self.rebuilt += 1
+        connection.deadline, connection.stall_s = deadline, stall_s
 
     def _judge(self, connection: Connection, keys: Sequence[bytes], indexes: Sequence[IndexName]) -> None:
         # Nearly all are in the index, which one question for all of them tells; the others are looked at one by one.
@@ -80,6 +116,10 @@ def _without_entry(connection: Connection, keys: Sequence[bytes], indexes: Seque
     scores = connection.pipeline(questions)
     found = {owner for owner, score in zip(owners, scores) if score is not None}
     return [key for key in keys if key not in found]
+
+
+def _count(reply: object) -> int:
+    return reply if isinstance(reply, int) else 0
 
 
 def stored_bytes(manifest: Manifest, endpoint_id: int) -> int:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Before numpy is imported: threads of its own would make forking unsafe.
-os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")})
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
-from kvstrata.bench.faults import matrix  # noqa: E402
-from kvstrata.bench.faults.cases import CASES  # noqa: E402
-from kvstrata.bench.faults.rows import FAILED, Row  # noqa: E402
-from kvstrata.bench.faults.servers import ENGINES  # noqa: E402
+from kvstrata.bench.faults import matrix
+from kvstrata.bench.faults.cases import CASES
+from kvstrata.bench.faults.rows import FAILED, Row
+from kvstrata.bench.faults.servers import ENGINES
 
 ADAPTERS = ("kvstrata", "resp", "valkey")
 

@@ -11,6 +11,7 @@ from kvstrata.bench.faults.rig import Rig
 from kvstrata.bench.faults.rows import Seen
 from kvstrata.bench.faults.servers import StoreServer
 from kvstrata.bench.faults.tamper import all_keys, chunk_keys, indexed, used_bytes
+from kvstrata.l2.keeper import fields_of
 from kvstrata.l2.names import LEASE, MANIFEST_FIELD
 
 _ROUNDS = 6
@@ -58,6 +59,9 @@ def store_killed(rig: Rig) -> None:
         server.ask("COMPACT")
         _await(lambda: _compacted(server), "Kvrocks did not end its compaction")
     _merge(rig.seen, rig.in_child(lambda: _store_and_see(rig, server.port, since), "writer1"))
+    if rig.engine == "kvrocks":
+        # What it flushes by itself meanwhile: pieces, and entries of the index, but not that the index has grown.
+        _await(lambda: _flushed(server), "Kvrocks did not end its flushes")
     server.kill()
     server.start()
     came, seen = rig.in_child(lambda: _survivors(rig, server, before + since), "reader")
@@ -126,6 +130,14 @@ def _evict_all(rig: Rig, server: StoreServer) -> None:
 
 def _reconciled(adapter: Any) -> bool:
     return all(keeper.reconciler is not None and keeper.reconciler.done for keeper in adapter._tier.keepers)
+
+
+def _flushed(server: StoreServer) -> bool:
+    info = fields_of(bytes(server.ask("INFO", "rocksdb")))  # type: ignore[arg-type]
+    waiting = [
+        value for name, value in info.items() if name.startswith(("memtable_flush_pending", "num_running_flush"))
+    ]
+    return all(value == "0" for value in waiting)
 
 
 def _compacted(server: StoreServer) -> bool:
