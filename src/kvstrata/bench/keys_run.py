@@ -119,6 +119,7 @@ def table(runs: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     line(
         "tick of the keeper, nothing to do: P50 / P99 ms", lambda f: f"{f['tick_p50_ms']:.2f} / {f['tick_p99_ms']:.2f}"
     )
+    line("tick that writes the access times of all lookups", lambda f: f"{f['stamps_tick_ms']:.0f} ms")
     line("walk over all chunks: s (CPU s of the adapter)", lambda f: f"{f['walk_s']:.1f} ({f['walk_cpu_s']:.1f})")
     line("longest tick of the walk", lambda f: f"{f['walk_longest_tick_ms']:.0f} ms")
     line("evicted", lambda f: f"{f['evicted_chunks']:,} in {f['evict_s']:.2f} s, {f['evict_ticks']} ticks")

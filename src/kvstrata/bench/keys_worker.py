@@ -11,7 +11,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +42,23 @@ def measure(
         shares = {"evict_from": _EVICT_TO * (1 + 0.5 * evict / keys), "evict_to": _EVICT_TO, "compact_share": 1.0}
         tier = Tier(_config(host, port, 2 * keys * CHUNK_BYTES, tick_s=_NEVER_S, **shares))
         try:
-            scans, touched = _scans(admin), set[int]()
+            scans = _scans(admin)
             result["lookups"] = [
-                _lookups(tier, keys, width, samples, seed, hits, touched) for width in widths for hits in (True, False)
+                _lookups(tier, keys, width, samples, seed, hits) for width in widths for hits in (True, False)
             ]
             result["scans_in_lookups"] = _scans(admin) - scans
             result["rss_after_lookups_bytes"] = rss_bytes()
+            result |= _stamps(tier)
             result |= _walk(tier)
             result |= _ticks(tier)
             result["used_bytes"] = tier.used_bytes
             result["rss_after_walk_bytes"] = rss_bytes()
             result |= _evict(tier, keys, evict, admin)
+            result["rss_after_bytes"] = rss_bytes()
             # Those that were looked up are younger than all others.
+            touched = {n for width in widths for row in _rows(keys, width, samples, seed, True) for n in row}
             by_age = [number for number in range(keys) if number not in touched]
             result["oldest_left_expected"] = by_age[evict] if len(by_age) > evict else None
-            result["rss_after_bytes"] = rss_bytes()
             return result
         finally:
             tier.close()
@@ -87,14 +89,16 @@ def _restart(host: str, port: int) -> dict[str, Any]:
         tier.close()
 
 
-def _lookups(
-    tier: Tier, keys: int, width: int, samples: int, seed: int, hits: bool, touched: set[int]
-) -> dict[str, Any]:
+def _rows(keys: int, width: int, samples: int, seed: int, hits: bool) -> Iterator[list[int]]:
+    """Yield the numbers of the chunks of each lookup; those from `keys` on are not there."""
     rng = random.Random(f"{seed}/{width}/{hits}")  # noqa: S311
-    times_ms, found = [], 0
     for _ in range(samples):
-        numbers = [rng.randrange(keys) + (0 if hits else keys) for _ in range(width)]
-        touched.update(numbers)
+        yield [rng.randrange(keys) + (0 if hits else keys) for _ in range(width)]
+
+
+def _lookups(tier: Tier, keys: int, width: int, samples: int, seed: int, hits: bool) -> dict[str, Any]:
+    times_ms, found = [], 0
+    for numbers in _rows(keys, width, samples, seed, hits):
         row = [identity(number) for number in numbers]
         began = time.monotonic()
         flags = _lookup(tier, row)
@@ -117,6 +121,13 @@ def _lookup(tier: Tier, row: Sequence[bytes]) -> list[bool]:
     if not over.wait(_PATIENCE_S):
         raise TimeoutError(f"no answer to a lookup within {_PATIENCE_S:g} s")
     return flags
+
+
+def _stamps(tier: Tier) -> dict[str, Any]:
+    """Return what the tick costs that writes the access times of all lookups, and takes a first slice of the walk."""
+    began = time.monotonic()
+    tier.keepers[0].tick()
+    return {"stamps_tick_ms": (time.monotonic() - began) * 1000}
 
 
 def _walk(tier: Tier) -> dict[str, Any]:
