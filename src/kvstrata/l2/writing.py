@@ -112,20 +112,23 @@ class Writing:
     def _publish(self, manifest: Manifest) -> None:
         tier = self._tier
         index = IndexName(tier.config.namespace, stored_bytes(manifest, tier.ids[self._home]))
+        data = manifest.encode()
         # The entry once more: an eviction of an older writing of the same chunk may have taken it away.
         commands = [
-            command(b"HSETNX", self._key, MANIFEST_FIELD, manifest.encode()),
+            command(b"HSETNX", self._key, MANIFEST_FIELD, data),
+            command(b"HGET", self._key, MANIFEST_FIELD),
             command(b"ZADD", index.key, b"NX", f"{self._stamp:.3f}", self._cid),
             # With local_first this may be the home's only word of the chunk.
             command(b"SADD", INDEX_REGISTRY, index.registered),
             *tier.describe_namespace(self._home),
         ]
-        self._call(commands, self._published)
+        self._call(commands, lambda replies: self._published(replies, data))
 
-    def _published(self, replies: list[object] | None) -> None:
+    def _published(self, replies: list[object] | None, ours: bytes) -> None:
         if replies is None:
             self._end("unavailable")
-        elif replies[0] == 1:
+        elif replies[0] == 1 or replies[1] == ours:
+            # Ours although not new: the connection was lost with the first answer, and the commands were sent again.
             self._end("stored")
         elif replies[0] == 0:
             # Another node was faster with the same chunk. Its manifest holds; these pieces belong to none.

@@ -150,6 +150,23 @@ def cut_storing(rig: Rig) -> None:
     rig.seen.require(not stored or (came is not None and all(came)), "reported as stored, and not there")
 
 
+def cut_answer(rig: Rig) -> None:
+    """Cut the connection when the store has done the last command of a store, and before it answers."""
+    server, names = rig.server().start(), rig.names(CHUNKS)
+    proxy = rig.proxy(server)
+    probe = _filled(rig, proxy.port, rig.names(1, "first"))
+    for name in names:
+        proxy.answer_to = b"HSETNX" if rig.ours else b"SET\r\n"
+        stored = rig.endures(lambda: probe.store([name]))  # noqa: B023 - called at once
+        came = rig.endures(lambda: probe.fetch([name]))  # noqa: B023
+        rig.seen.require(not stored or came == [True], f"{name} was reported as stored, and is not there")
+        if stored is None or came is None:
+            break
+    rig.seen.require(proxy.struck > 0, "no connection was cut")
+    proxy.release()
+    probe.await_back()
+
+
 def held_loading(rig: Rig) -> None:
     """Stop the flow in the middle of a value, with the connection left open."""
     server, names = rig.server().start(), rig.names(CHUNKS)
@@ -333,6 +350,7 @@ CASES: tuple[Case, ...] = (
     Case("vanished", "chunk deleted between lookup and load", vanished),
     Case("cut_loading", "connection cut in a value being loaded", cut_loading),
     Case("cut_storing", "connection cut in a value being stored", cut_storing),
+    Case("cut_answer", "connection cut before a store is answered", cut_answer),
     Case("held_loading", "value stops coming, connection open", held_loading),
     Case("delayed", "replies delayed by 20 ms each 64 KiB", delayed),
     Case("netem", "slow network: delay, loss (tc netem)", netem),

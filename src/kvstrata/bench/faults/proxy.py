@@ -35,6 +35,8 @@ class Proxy:
         self._released = threading.Event()
         self.replies: Rule | None = None
         self.requests: Rule | None = None
+        self.answer_to = b""
+        """The next request that has these bytes in it is passed on, and its connection cut before the answer."""
         self.delay_s = 0.0
         """Before each part of a reply is passed on."""
         self.struck = 0
@@ -76,10 +78,11 @@ class Proxy:
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with self._lock:
                     self._sockets.add(one)
-            threading.Thread(target=self._pump, args=(client, server, "requests"), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, "replies"), daemon=True).start()
+            asked = threading.Event()
+            threading.Thread(target=self._pump, args=(client, server, "requests", asked), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, "replies", asked), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, direction: str) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, direction: str, asked: threading.Event) -> None:
         passed, known = 0, None
         try:
             while part := source.recv(_PART_BYTES):
@@ -90,6 +93,12 @@ class Proxy:
                     sink.sendall(part[: max(0, rule.after - passed)])
                     if rule.hold:
                         self._released.wait()
+                    break
+                if direction == "requests" and self.answer_to and self.answer_to in part:
+                    self.answer_to = b""
+                    self.struck += 1
+                    asked.set()
+                elif direction == "replies" and asked.is_set():
                     break
                 if self.delay_s and direction == "replies":
                     time.sleep(self.delay_s)

@@ -24,7 +24,7 @@ class Row:
     verdict: str
     """`ok`, `FAILED`, `NOT CHECKED` (this machine cannot make the fault) or `n/a` (the adapter cannot meet it)."""
     worst_operation: str = ""
-    """The kind of operation that came closest to its deadline, or passed it furthest."""
+    """The kind of operation that used most of its deadline, or more than that."""
     worst_s: float = 0.0
     deadline_s: float | None = None
     """Of that operation; None where the adapter has none."""
@@ -73,9 +73,11 @@ class Seen:
     figures: dict[str, float] = field(default_factory=dict)
 
     def operation(self, kind: str, seconds: float, deadline_s: float | None) -> None:
-        """Keep the operation that came closest to its deadline, or took longest where there is none."""
-        if seconds - (deadline_s or 0.0) > self.worst_s - (self.deadline_s or 0.0) or not self.worst_operation:
+        """Keep the operation that used most of its deadline, or took longest where there is none."""
+        if seconds / (deadline_s or 1.0) >= self.worst_s / (self.deadline_s or 1.0):
             self.worst_operation, self.worst_s, self.deadline_s = kind, seconds, deadline_s
+        if deadline_s is not None and seconds > deadline_s + SLACK_S:
+            self.broken.append(f"{kind} took {seconds:.2f} s, deadline {deadline_s:g} s")
 
     def require(self, holds: bool, what: str) -> None:
         """Note `what` as broken unless it holds."""
@@ -89,8 +91,6 @@ class Seen:
             broken.append(self.hung)
         if self.wrong_chunks:
             broken.append(f"{self.wrong_chunks} chunks with wrong bytes")
-        if self.deadline_s is not None and self.worst_s > self.deadline_s + SLACK_S:
-            broken.append(f"{self.worst_operation} took {self.worst_s:.2f} s, deadline {self.deadline_s:g} s")
         if self.watched_s is not None and self.back_s is None:
             broken.append(f"not back within {self.watched_s:g} s")
         if self.back_s is not None and self.back_s > BACK_WITHIN_S:
