@@ -182,7 +182,8 @@ def main() -> None:
         conf, drop_in = place_conf(module, store, text), place_drop_in(store, module.check_mode)
         if conf or drop_in:
             written.append(drive)
-            diff.append({"before": redacted(text), "after": redacted(store["conf"]), "before_header": store["path"]})
+            texts = {"before": redacted(text), "after": redacted(store["conf"])}
+            diff.append({**texts, "before_header": store["path"], "after_header": store["path"]})
         if state["ActiveState"] not in RUNNING:
             continue
         files = [path.replace("{drive}", drive) for path in module.params["newer"]]
