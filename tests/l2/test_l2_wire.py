@@ -603,7 +603,7 @@ noise = st.one_of(
 cuts = st.lists(st.integers(1, 40), max_size=12)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(sane, min_size=1, max_size=4), cuts)
 def test_fuzz_every_valid_reply_is_read_as_it_is_however_it_is_split(replies: list[Reply], splits: list[int]) -> None:
     with pair(b"".join(map(encoded, replies)), splits) as (connection, _):
@@ -611,7 +611,7 @@ def test_fuzz_every_valid_reply_is_read_as_it_is_however_it_is_split(replies: li
         assert [connection.read() for _ in replies] == replies
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(noise, cuts, st.integers(0, 40), st.lists(st.booleans(), min_size=1, max_size=6))
 @example(b"$8\r\n" + b"x" * 8 + b"\r\n", [3], 8, [True])
 @example(b"*1048576\r\n", [], 8, [False])
@@ -642,7 +642,7 @@ def test_fuzz_reading_ends_with_a_value_an_error_reply_or_a_broken_connection(
         assert len(connection._buffer) <= len(said)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(noise, st.integers(0, 40), cuts)
 def test_fuzz_both_ways_of_reading_a_value_agree(said: bytes, size: int, splits: list[int]) -> None:
     outcomes: list[object] = []
