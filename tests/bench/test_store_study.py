@@ -12,6 +12,8 @@ from kvstrata.bench.errors import BenchError
 from kvstrata.bench.profile import TUNED_MALLOC, environment, render
 from kvstrata.bench.sizes import KIB, MIB
 from kvstrata.bench.study import DEFAULT_STUDY, dram_baseline, for_redis, read_study
+from kvstrata.kvrocks import profiles
+from kvstrata.paths import PROJECT
 from tests.bench.samples import ODD, SETUP
 
 
@@ -67,6 +69,17 @@ def test_a_variation_changes_one_thing_and_keeps_the_rest_of_the_base() -> None:
     changed = {name: value for name, value in off.directives.items() if study.base.directives[name] != value}
     assert changed == {"rocksdb.enable_blob_files": "no"}
     assert (off.value_bytes, off.connections) == (study.base.value_bytes, study.base.connections)
+
+
+def test_the_base_is_what_the_role_deploys_but_for_the_network() -> None:
+    network = {"maxclients", "timeout", "tcp-backlog", "slowlog-log-slower-than"}
+    deployed = {name: str(value) for name, value in profiles.PROFILES[profiles.DEFAULT].items() if name not in network}
+    assert dict(read_study().base.directives) == deployed
+
+
+def test_the_tuned_allocator_is_what_the_role_deploys() -> None:
+    defaults = yaml.safe_load((PROJECT / "roles" / "kvrocks" / "defaults" / "main.yml").read_text())
+    assert defaults["kvrocks_malloc_conf"] == TUNED_MALLOC
 
 
 def test_only_directives_drop_those_of_the_base() -> None:

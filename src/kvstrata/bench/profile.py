@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kvstrata.bench.study import Setup
 
-# The MALLOC_CONF of roles/kvrocks, measured in docs/kvrocks.md.
+# kvrocks_malloc_conf of roles/kvrocks; why: docs/kvrocks.md.
 TUNED_MALLOC = "oversize_threshold:0,dirty_decay_ms:60000,muzzy_decay_ms:60000,background_thread:true"
 
 
