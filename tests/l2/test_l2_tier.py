@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kvstrata.l2 import keeper as keeper_module
+from kvstrata.l2 import listing as listing_module
 from kvstrata.l2 import writing as writing_module
 from kvstrata.l2.config import EndpointConfig, TierConfig
 from kvstrata.l2.layout import Manifest
@@ -818,6 +819,22 @@ def test_pages_list_every_chunk_once(client: Make, size: int, stripe_width: int)
     assert sorted(seen) == sorted((name, len(chunk)) for name, chunk in data.items())
     odd = Listing(one.tier).page(1000, None, lambda identity: int(identity) % 2 == 1)
     assert sorted(int(identity) for identity, _ in odd.entries) == list(range(1, 40, 2))
+
+
+def test_a_page_that_takes_long_because_little_is_wanted_leaves_nothing_out(
+    client: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing_module, "_STEP_DEADLINE_S", 0.5)
+    one = client(1)
+    one.store({b"%d" % n: pattern(100, n) for n in range(40)})
+
+    def wanted(identity: bytes) -> bool:
+        time.sleep(0.03)
+        return int(identity) % 20 == 0
+
+    page = Listing(one.tier).page(3, None, wanted)
+    assert sorted(identity for identity, _ in page.entries) == [b"0", b"20"]
+    assert one.tier.counters["listing_errors"] == 0
 
 
 @pytest.mark.parametrize("cursor", ["", "1", "0.0", "0.0.0.0.0", "-1.0.0", "a.b.c", "0.0.1000000000", "0.0.\u0663"])

@@ -14,7 +14,7 @@ from kvstrata.l2.wire import Connection, ReplyError, WireError, command
 if TYPE_CHECKING:
     from kvstrata.l2.tier import Tier
 
-_PAGE_DEADLINE_S = 10.0
+_STEP_DEADLINE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,11 @@ class Listing:
         found: list[tuple[bytes, int]] = []
         while endpoint < len(self._tier.endpoints):
             try:
-                connection = self._tier.endpoints[endpoint].connect(time.monotonic() + _PAGE_DEADLINE_S)
+                connection = self._tier.endpoints[endpoint].connect(time.monotonic() + _STEP_DEADLINE_S)
             except WireError:
                 endpoint, index, rank = endpoint + 1, 0, 0
                 continue
             try:
-                connection.deadline = time.monotonic() + _PAGE_DEADLINE_S
                 while (name := self._index(connection, index)) is not None:
                     rows = self._rows(connection, name, rank, size - len(found))
                     if not rows:
@@ -71,6 +70,8 @@ class Listing:
         return Page(tuple(found), None)
 
     def _index(self, connection: Connection, number: int) -> IndexName | None:
+        # For each step: a page of which little is wanted may need many, and an endpoint is not given up half-way.
+        connection.deadline = time.monotonic() + _STEP_DEADLINE_S
         members = connection.call(b"SMEMBERS", INDEX_REGISTRY)
         names = [IndexName.parse(m) for m in members if isinstance(m, bytes)] if isinstance(members, list) else []
         ours = sorted(name for name in names if name and name.namespace == self._tier.config.namespace)
