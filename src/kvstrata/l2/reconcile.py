@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from kvstrata.l2.layout import ForeignError, LayoutError, Manifest
 from kvstrata.l2.ledger import MANIFEST_BYTES
 from kvstrata.l2.names import CHUNK_PREFIX, INDEX_REGISTRY, MANIFEST_FIELD, IndexName, parse_chunk_key
-from kvstrata.l2.wire import Connection, WireError, command
+from kvstrata.l2.wire import Connection, ReplyError, WireError, command
 
 _BATCH = 500
 _MEMBERS = 5000
@@ -34,6 +35,7 @@ class Reconciler:
         """`endpoint_id` (placement.endpoint_id) tells which pieces of a chunk are here."""
         self._endpoint_id = endpoint_id
         self._cursor = b"0"
+        self._held: list[bytes] = []
         self.done = False
         self._compared = False
         self.seen = self.adopted = self.dropped = self.rebuilt = 0
@@ -42,7 +44,12 @@ class Reconciler:
         """Walk on for about `budget_s` seconds; raises WireError or ReplyError."""
         if not self._compared:
             for name in IndexName.parse_all(connection.call(b"SMEMBERS", INDEX_REGISTRY)):
-                self._compare(connection, name)
+                # A key of another type is no index of ours, and no reason to give up the others.
+                deadline, stall_s = connection.deadline, connection.stall_s
+                connection.deadline, connection.stall_s = time.monotonic() + _WHOLE_INDEX_S, _WHOLE_INDEX_S
+                with suppress(ReplyError):
+                    self._compare(connection, name)
+                connection.deadline, connection.stall_s = deadline, stall_s
             self._compared = True
         until = time.monotonic() + budget_s
         while not self.done and time.monotonic() < until:
@@ -50,18 +57,18 @@ class Reconciler:
             reply = connection.call(b"SCAN", self._cursor, b"MATCH", pattern, b"COUNT", _BATCH)
             if not isinstance(reply, list) or len(reply) != 2 or not isinstance(reply[1], list):
                 raise WireError(f"SCAN answered {str(reply)[:64]}")
-            self._cursor = reply[0] if isinstance(reply[0], bytes) else b"0"
-            self.done = self._cursor == b"0"
+            cursor = reply[0] if isinstance(reply[0], bytes) else b"0"
             keys = [key for key in reply[1] if isinstance(key, bytes) and parse_chunk_key(key)]
-            self.seen += len(keys)
             # After the scan: whoever writes a chunk has registered its index before the first piece.
             registry = connection.call(b"SMEMBERS", INDEX_REGISTRY)
-            self._judge(connection, keys, IndexName.parse_all(registry))
+            # One batch late: Kvrocks' cursor is the last key it named, and it passes over the next one if that is gone.
+            due = self._held + keys if cursor == b"0" else self._held
+            self._judge(connection, due, IndexName.parse_all(registry))
+            self._held, self._cursor, self.done = keys, cursor, cursor == b"0"
+            self.seen += len(keys)
 
     def _compare(self, connection: Connection, name: IndexName) -> None:
         """Rebuild an index whose members, order and number do not agree; what others add meanwhile is no discord."""
-        deadline, stall_s = connection.deadline, connection.stall_s
-        connection.deadline, connection.stall_s = time.monotonic() + _WHOLE_INDEX_S, _WHOLE_INDEX_S
         before = _count(connection.call(b"ZCARD", name.key))
         members, cursor = 0, b"0"
         while True:
@@ -78,7 +85,6 @@ class Reconciler:
             # In one step, by the server itself, into a new version of the key: the old members are gone with the old.
             connection.call(b"ZUNIONSTORE", name.key, 1, name.key)
             self.rebuilt += 1
-        connection.deadline, connection.stall_s = deadline, stall_s
 
     def _judge(self, connection: Connection, keys: Sequence[bytes], indexes: Sequence[IndexName]) -> None:
         # Nearly all are in the index, which one question for all of them tells; the others are looked at one by one.
