@@ -302,7 +302,7 @@ class Endpoint:
             words = [word for word in (self.config.user, self.config.password) if word]
             if words:
                 connection.call(b"AUTH", *words)
-            connection.call(b"PING")
+            _greet(connection)
         except ReplyError as error:
             connection.close()
             raise AccessError(str(error)) from error
@@ -411,6 +411,16 @@ class Call(Job):
         # Once: a callback that fails half-way must not be called again when the lane fails its job.
         done, self._done = self._done, _nothing
         done(replies)
+
+
+def _greet(connection: Connection) -> None:
+    """Ask whether the server answers; raises ReplyError for a refusal."""
+    try:
+        connection.call(b"PING")
+    except ReplyError as error:
+        # Redis with a full drive refuses writes and PING, and serves reads.
+        if not str(error).startswith("MISCONF"):
+            raise
 
 
 def _nothing(_replies: list[object] | None) -> None:

@@ -76,7 +76,7 @@ def full_filesystem(rig: Rig) -> None:
             break
     rig.seen.require(refused > 0 or bool(rig.seen.hung), "the filesystem never was full")
     came = rig.endures(lambda: probe.fetch(names))
-    rig.seen.figures["old chunks served meanwhile"] = sum(came or [])
+    rig.seen.require(came is not None and all(came), f"{sum(came or [])} of {_CHUNKS} chunks were served meanwhile")
     isolate.resize_filesystem(folder, _ROOMY_BYTES)
     repaired = server.await_writes(_REPAIR_S)
     if repaired is None:
@@ -89,6 +89,7 @@ def full_filesystem(rig: Rig) -> None:
     if rig.seen.back_s is not None:
         came = rig.endures(lambda: probe.fetch(names))
         rig.seen.figures["old chunks served again"] = sum(came or [])
+        rig.seen.require(came is not None and all(came), f"{_CHUNKS - sum(came or [])} chunks from before were lost")
 
 
 def _fill(server: StoreServer) -> None:

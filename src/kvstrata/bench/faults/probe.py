@@ -17,7 +17,13 @@ from kvstrata.bench.l2_driver import Driver, NeverAnsweredError, Store, make_ada
 MIB = 1 << 20
 CHUNK_BYTES = 4 * MIB
 WATCH_S = 15.0
+# As many as LMCache's adapters have connections, so that one that is out of step shows.
+_BACK_CHUNKS = 8
+_BACK_BYTES = MIB // 2
+# What an operation gets at least, when the watch is about to end.
+_LEAST_S = 5.0
 _POLL_S = 0.02
+_KEPT = 8
 T = TypeVar("T")
 
 
@@ -36,6 +42,7 @@ class Probe:
         self._seen = seen
         self._patience_s = patience_s
         self._serial = itertools.count()
+        self._kept: list[list[MemoryObj]] = []
         self._deadlines: dict[str, float | None] = dict.fromkeys(("store", "lookup", "load"))
         if kind == "kvstrata":
             from kvstrata.l2.config import TierConfig
@@ -62,6 +69,9 @@ class Probe:
     def load(self, names: Sequence[str], size: int = CHUNK_BYTES) -> list[bool]:
         """Load into buffers full of other bytes; count every chunk that is reported as loaded and is not whole."""
         garbage = [make_buffer(size, seed=1_000_003 * next(self._serial) + 7) for _ in names]
+        # An adapter that gave up, or never answers, may still write into them.
+        self._kept.append(garbage)
+        del self._kept[:-_KEPT]
         loaded = self._timed("load", lambda: self.driver.load(keys_of(names), garbage))
         right = [hit and same(got, content(name, size)) for name, got, hit in zip(names, garbage, loaded)]
         self._seen.wrong_chunks += sum(loaded) - sum(right)
@@ -71,23 +81,23 @@ class Probe:
         """Release what `lookup` locked."""
         self.driver.unlock(keys_of(names))
 
-    def fetch(self, names: Sequence[str]) -> list[bool]:
+    def fetch(self, names: Sequence[str], size: int = CHUNK_BYTES) -> list[bool]:
         """Look up, load what was found, unlock; return which chunks came, with the right bytes."""
         found = [name for name, hit in zip(names, self.lookup(names)) if hit]
-        came = dict(zip(found, self.load(found))) if found else {}
+        came = dict(zip(found, self.load(found, size))) if found else {}
         self.unlock(found)
         return [came.get(name, False) for name in names]
 
     def await_back(self, watch_s: float = WATCH_S) -> None:
-        """Note how long it takes, from now on, until a new chunk can be stored, found and loaded."""
+        """Note how long it takes, from now on, until a batch of chunks can be stored, found and loaded, all of it."""
         began = time.monotonic()
         self._seen.watched_s = watch_s
         self._seen.back_s = None
         while (left := began + watch_s - time.monotonic()) > 0:
-            name = f"back-{next(self._serial)}-{time.monotonic_ns()}"
-            self.driver.patience_s = left
+            names = [f"back-{number}-{time.monotonic_ns()}" for number in range(_BACK_CHUNKS)]
+            self.driver.patience_s = max(left, _LEAST_S)
             try:
-                if self.store([name]) and self.fetch([name]) == [True]:
+                if self.store(names, _BACK_BYTES) and all(self.fetch(names, _BACK_BYTES)):
                     self._seen.back_s = time.monotonic() - began
                     break
             except HungError:
@@ -104,7 +114,7 @@ class Probe:
         try:
             return operation()
         except NeverAnsweredError as error:
-            self._seen.hung = self._seen.hung or f"{kind} never ended (awaited {self.driver.patience_s:.0f} s)"
+            self._seen.hung = self._seen.hung or f"a {kind} never ended (awaited {self.driver.patience_s:.0f} s)"
             raise HungError(str(error)) from error
         finally:
             self._seen.operation(kind, time.monotonic() - began, self._deadlines[kind])
