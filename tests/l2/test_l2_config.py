@@ -76,7 +76,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("stripe_width", True, "stripe_width is True; allowed: int"),
     ("piece_bytes", 4095, "piece_bytes is 4095; allowed: 4096 to 67108864 bytes"),
     ("piece_bytes", (64 << 20) + 1, "allowed: 4096 to 67108864 bytes"),
-    ("load_connections", 0, "load_connections is 0; allowed: 1 to 64"),
+    ("load_connections", 65, "load_connections is 65; allowed: 1 to 64, or 0"),
     ("store_connections", 65, "store_connections is 65; allowed: 1 to 64"),
     ("pipeline_depth", 0, "pipeline_depth is 0; allowed: 1 to 64"),
     ("store_queue_bytes", 1, "store_queue_bytes is 1; allowed: at least one piece"),

@@ -15,7 +15,7 @@ from kvstrata.preflight.cache import judge_cache
         ({"lmcache_offload_policy": {"name": "never"}}, "lmcache_offload_policy is {'name': 'never'}"),
         ({"lmcache_offload_policy": {"name": "all", "after": 2}}, "no option 'after'"),
         ({"lmcache_min_load_gbps": -1}, "lmcache_min_load_gbps is -1"),
-        ({"lmcache_l2_options": {"load_connections": 0}}, "lmcache_l2_options.load_connections is 0"),
+        ({"lmcache_l2_options": {"load_connections": 65}}, "lmcache_l2_options.load_connections is 65"),
         ({"lmcache_l2_options": {"load_conections": 8}}, "load_conections is unknown"),
         ({"lmcache_l2_options": {"piece_bytes": "1M"}}, "piece_bytes is '1M'; allowed: int"),
     ],

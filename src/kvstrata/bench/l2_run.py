@@ -34,7 +34,6 @@ from kvstrata.bench.quiet import QuietWait
 from kvstrata.bench.rawdisk import RawSample
 from kvstrata.bench.server import version
 from kvstrata.bench.statistics import mb_per_s
-from kvstrata.l2.config import TierConfig
 
 Progress = Callable[[str], None]
 _RAW_S = 6.0
@@ -227,7 +226,7 @@ class _CaseRound:
         did = client.order("journey", count, count=count)
         load_ms = did["load"]["seconds"] / count * 1000
         fields = self._case.fields
-        connections = int(fields.get("load_connections", TierConfig.load_connections))
+        connections = int(fields.get("load_connections") or 16)
         if fields.get("stripe_width") == 0:
             connections *= self._case.instances
         seconds = {stage: total for stage, (_, total) in did["stages"].items()}

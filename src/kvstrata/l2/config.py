@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -83,11 +84,12 @@ class TierConfig:
     """Endpoints over which the pieces of one chunk are spread; 0 is all of them."""
     piece_bytes: int = MIB
     """Size of a piece, 4 KiB to 64 MiB; chunks written with another size stay readable."""
-    load_connections: int = 4
-    """Most connections to an endpoint for loads; each is a thread that ends when idle."""
+    load_connections: int = 0
+    """Most connections to an endpoint for loads, 1 to 64; each is a thread that ends when idle. 0 takes 4 to 16: as
+    many as make 64 over all endpoints, and not more than twice the processors."""
     store_connections: int = 4
     """Most connections to an endpoint for stores."""
-    pipeline_depth: int = 4
+    pipeline_depth: int = 2
     """Pieces asked for at once on a connection."""
     connect_timeout_s: float = 1.0
     """Seconds to connect and authenticate."""
@@ -150,7 +152,7 @@ class TierConfig:
             ("local_node", self.placement == "fleet" or bool(self.local_node), "a node's name with local_first"),
             ("stripe_width", 0 <= self.stripe_width <= 255, "0 (all, up to 255) to 255"),
             ("piece_bytes", 4096 <= self.piece_bytes <= 64 * MIB, "4096 to 67108864 bytes"),
-            ("load_connections", 1 <= self.load_connections <= 64, "1 to 64"),
+            ("load_connections", 0 <= self.load_connections <= 64, "1 to 64, or 0"),
             ("store_connections", 1 <= self.store_connections <= 64, "1 to 64"),
             ("pipeline_depth", 1 <= self.pipeline_depth <= 64, "1 to 64"),
             *[
@@ -171,6 +173,13 @@ class TierConfig:
             ("policy", "name" in self.policy, "a mapping with a name"),
             ("min_load_gbps", 0 <= self.min_load_gbps <= 1e6, "0 (off) to 1e6"),
         ]
+
+    @property
+    def loads_per_endpoint(self) -> int:
+        """`load_connections`, or what 0 stands for here."""
+        if self.load_connections:
+            return self.load_connections
+        return max(4, min(16, 64 // len(self.endpoints), 2 * (os.cpu_count() or 1)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TierConfig:

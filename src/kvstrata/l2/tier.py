@@ -49,7 +49,7 @@ class Tier:
                 endpoint,
                 config.connect_timeout_s,
                 config.stall_s,
-                (config.load_connections, config.pipeline_depth),
+                (config.loads_per_endpoint, config.pipeline_depth),
                 config.store_connections,
                 config.store_queue_bytes,
             )

@@ -29,8 +29,8 @@ _BULK_LIMIT = 512 << 20
 _DEPTH_LIMIT = 8
 # Linux refuses more parts in one call (UIO_MAXIOV).
 _IOV_LIMIT = 1024
-# Under a quarter of the receive buffer that Linux grows to, so that a full buffer always wakes.
-_WAKE_BYTES = 256 << 10
+# Measured over 4 to 32 connections on 16 cores; 64 KiB and 256 KiB were slower, nearly no difference in CPU.
+_WAKE_BYTES = 128 << 10
 
 
 class WireError(ConnectionError):
@@ -235,8 +235,10 @@ class Connection:
         total, got, views = len(expected) + len(destination) + 2, 0, parts
         started = asked = time.monotonic()
         while got < total:
-            # Until the head is known, any byte may be the last: after another, shorter reply nothing more comes.
-            self._wake_at(1 if got < len(expected) else min(_WAKE_BYTES, total - got))
+            # Until the head is known, any byte may be the last: after another, shorter reply nothing more comes. And
+            # the end of a value is taken as it comes: the sender may hold its last segment back for our
+            # acknowledgement (Nagle), and we acknowledge by reading.
+            self._wake_at(1 if got < len(expected) or total - got < 2 * _WAKE_BYTES else _WAKE_BYTES)
             try:
                 count = self._socket.recvmsg_into(views)[0]
             except (BlockingIOError, InterruptedError):
