@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from kvstrata.bench import html, markdown, results, runner, summary, table
 from kvstrata.bench.errors import BenchError
+from kvstrata.bench.faults_cli import faults
 from kvstrata.bench.host import default_folder
 from kvstrata.bench.keys_cli import keys
 from kvstrata.bench.l2_cli import l2
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command()(policy)
 app.command()(l2)
 app.command()(keys)
+app.command()(faults)
 
 
 class ServerKind(StrEnum):

@@ -43,7 +43,7 @@ def run(plan: Plan, cases: Sequence[Case]) -> Iterator[Row]:
 
 def _run(plan: Plan, case: Case) -> Row:
     if case.ours_only and plan.adapter != "kvstrata":
-        return Row(case.name, plan.adapter, plan.engine, NOT_APPLICABLE, notes=(case.ours_only,))
+        return Row(case.name, case.what, plan.adapter, plan.engine, NOT_APPLICABLE, notes=(case.ours_only,))
     began = time.monotonic()
     folder = plan.folder / case.name
     folder.mkdir()
@@ -58,6 +58,7 @@ def _run(plan: Plan, case: Case) -> Row:
     killed = "killed" in outcome.failure
     return Row(
         case.name,
+        case.what,
         plan.adapter,
         plan.engine,
         FAILED,
@@ -77,10 +78,10 @@ def _case(plan: Plan, case: Case, folder: Path) -> Row:
             case.run(rig)
         except HungError as error:
             rig.seen.hung = rig.seen.hung or str(error)
-        row = rig.seen.row(case.name, plan.adapter, plan.engine, time.monotonic() - began)
+        row = rig.seen.row(case.name, case.what, plan.adapter, plan.engine, time.monotonic() - began)
         # An adapter that hangs may not be closable either: its process is ended without asking it.
         if not row.hung:
             rig.close()
     except NotPossibleError as error:
-        return Row(case.name, plan.adapter, plan.engine, NOT_CHECKED, notes=(str(error),))
+        return Row(case.name, case.what, plan.adapter, plan.engine, NOT_CHECKED, notes=(str(error),))
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ class Row:
     """One fault, one adapter, one engine."""
 
     fault: str
+    what: str
+    """The fault in a few words."""
     adapter: str
     engine: str
     verdict: str
@@ -54,6 +57,11 @@ class Row:
         """Return the row as JSON-safe values."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Row:
+        """Return the row that `to_json` made."""
+        return cls(**{**values, "broken": tuple(values["broken"]), "notes": tuple(values["notes"])})
+
 
 @dataclass
 class Seen:
@@ -84,7 +92,7 @@ class Seen:
         if not holds:
             self.broken.append(what)
 
-    def row(self, fault: str, adapter: str, engine: str, seconds: float) -> Row:
+    def row(self, fault: str, what: str, adapter: str, engine: str, seconds: float) -> Row:
         """Judge what was seen."""
         broken = list(self.broken)
         if self.hung:
@@ -99,6 +107,7 @@ class Seen:
             broken.append(f"other endpoints: {self.others_hit} hits of {self.others_asked}")
         return Row(
             fault=fault,
+            what=what,
             adapter=adapter,
             engine=engine,
             verdict=FAILED if broken else OK,
