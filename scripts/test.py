@@ -36,6 +36,8 @@ def steps() -> Iterator[Step]:
     yield Step("lint", "ansible-lint", ("ansible-lint",))
     yield Step("lint", "docs are up to date", ("python", "-m", "kvstrata.docs", "--check"))
     yield Step("unit", "pytest", ("pytest", "-q"))
+    yield Step("unit", "environment with LMCache", ("kvstrata", "artifacts", "environment", "cpu"))
+    yield Step("unit", "pytest faults", ("pytest", "-q", "tests/faults"))
     for scenario in scenarios():
         group = "lab" if scenario == END_TO_END else "roles"
         yield Step(group, f"molecule {scenario}", ("molecule", "test", "--scenario-name", scenario))

@@ -10,7 +10,7 @@ from kvstrata.bench.faults.probe import MIB
 from kvstrata.bench.faults.rig import Rig
 from kvstrata.bench.faults.rows import Seen
 from kvstrata.bench.faults.servers import StoreServer
-from kvstrata.bench.faults.tamper import all_keys, chunk_keys, indexed, used_bytes
+from kvstrata.bench.faults.tamper import chunk_keys, indexed, used_bytes
 from kvstrata.l2.keeper import fields_of
 from kvstrata.l2.names import LEASE, MANIFEST_FIELD
 
@@ -123,8 +123,11 @@ def _uncounted(rig: Rig, server: StoreServer) -> None:
 
 
 def _evict_all(rig: Rig, server: StoreServer) -> None:
-    probe = rig.open(server.port, capacity_bytes=MIB)
-    _await(lambda: not chunk_keys(server) and not used_bytes(server), f"left: {all_keys(server, b'*')}")
+    probe = rig.open(server.port, capacity_bytes=1)
+    try:
+        _await(lambda: not chunk_keys(server) and not used_bytes(server), "not all could be evicted")
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}: {probe.adapter.report_status()['endpoints']}") from error
     probe.close()
 
 

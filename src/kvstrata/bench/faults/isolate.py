@@ -6,6 +6,7 @@ Servers, mounts and networks belong to that process: they end with it, also when
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import pickle
 import select
@@ -26,6 +27,7 @@ _CLONE_NEWNS = 0x00020000
 _CLONE_NEWNET = 0x40000000
 _MS_REC, _MS_PRIVATE, _MS_REMOUNT = 0x4000, 0x40000, 32
 _PIPE_BYTES = 1 << 16
+_LMCACHE = "lmcache.v1.distributed.l2_adapters"
 
 
 class NotPossibleError(RuntimeError):
@@ -108,8 +110,10 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def adopt_orphans() -> None:
-    """Let this process be the parent of what its children leave behind, to await it (`await_orphans`)."""
+def prepare() -> None:
+    """Make ready for children: import once what takes seconds, and be the parent of what they leave behind."""
+    for module in ("kvstrata.l2.adapter", *(f"{_LMCACHE}.{name}_l2_adapter" for name in ("plugin", "resp", "valkey"))):
+        importlib.import_module(module)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 

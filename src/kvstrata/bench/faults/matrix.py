@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from kvstrata.bench.faults.rows import FAILED, NOT_APPLICABLE, NOT_CHECKED, Row
 from kvstrata.bench.faults.servers import find_binary
 
 _LOG_LINES = 6
-_LMCACHE = "lmcache.v1.distributed.l2_adapters"
 
 
 @dataclass(frozen=True)
@@ -33,10 +31,7 @@ class Plan:
 
 def run(plan: Plan, cases: Sequence[Case]) -> Iterator[Row]:
     """Run the cases one after another."""
-    isolate.adopt_orphans()
-    # Once, for all the children: it takes seconds.
-    for module in ("kvstrata.l2.adapter", *(f"{_LMCACHE}.{name}_l2_adapter" for name in ("plugin", "resp", "valkey"))):
-        importlib.import_module(module)
+    isolate.prepare()
     for case in cases:
         yield _run(plan, case)
 

@@ -43,7 +43,7 @@ _KVROCKS = {
     "rocksdb.write_options.disable_wal": "yes",
     "rocksdb.write_buffer_size": "32",
     "rocksdb.max_write_buffer_number": "4",
-    "rocksdb.blob_garbage_collection_age_cutoff": "25",
+    "rocksdb.blob_garbage_collection_age_cutoff": "10",
     "rocksdb.block_cache_size": "64",
 }
 
