@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from kvstrata.bench.statistics import median_of, paired_ratio
+from kvstrata.l2.config import EndpointConfig, TierConfig
 
 SCHEMA = "kvstrata.bench.l2/1"
 STORE, LOOKUP, COLD, WARM = "store", "lookup", "cold", "warm"
@@ -34,6 +35,13 @@ class Case:
     def ours(self) -> bool:
         """Whether kvstrata.l2 is in it."""
         return self.client in ("tier", "kvstrata")
+
+    @property
+    def connections(self) -> int:
+        """How many connections load one chunk, where it is ours."""
+        stores = tuple(EndpointConfig("127.0.0.1", 1 + number, 1) for number in range(self.instances))
+        config = TierConfig(endpoints=stores, namespace="kvs-bench", **self.fields)
+        return config.loads_per_endpoint * (config.stripe_width or self.instances)
 
 
 @dataclass(frozen=True)

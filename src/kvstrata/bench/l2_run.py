@@ -225,10 +225,7 @@ class _CaseRound:
         count = min(self._plan.journeys, self._plan.chunks)
         did = client.order("journey", count, count=count)
         load_ms = did["load"]["seconds"] / count * 1000
-        fields = self._case.fields
-        connections = int(fields.get("load_connections") or 16)
-        if fields.get("stripe_width") == 0:
-            connections *= self._case.instances
+        connections = self._case.connections
         seconds = {stage: total for stage, (_, total) in did["stages"].items()}
         return Journey(
             case=self._case.name,
