@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -124,6 +125,22 @@ class StoreServer:
             except (WireError, ReplyError):
                 time.sleep(_POLL_S)
         return None
+
+    def compact(self) -> None:
+        """Let Kvrocks flush and compact all that was written until now, and wait for that."""
+        until = time.monotonic() + _START_S
+        asked = False
+        while time.monotonic() < until:
+            if "is_compacting:no" in str(self.ask("INFO")):
+                if asked:
+                    return
+                with contextlib.suppress(
+                    ReplyError
+                ):  # one of the adapter's own began just now: it may have missed some
+                    self.ask("COMPACT")
+                    asked = True
+            time.sleep(_POLL_S)
+        raise RuntimeError(f"Kvrocks did not end its compaction within {_START_S:g} s")
 
     def fill(self, count: int) -> None:
         """Write `count` values of 1 MiB of other programs' data, as far as they are taken."""
