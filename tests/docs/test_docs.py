@@ -26,6 +26,9 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copytree(PROJECT / "roles", tmp_path / "roles")
     shutil.copytree(PROJECT / "playbooks" / "vars", tmp_path / "playbooks" / "vars")
     shutil.copytree(PROJECT / "docs", tmp_path / "docs")
+    fields = Path("src", "kvstrata", "l2", "config.py")
+    (tmp_path / fields).parent.mkdir(parents=True)
+    shutil.copy(PROJECT / fields, tmp_path / fields)
     return tmp_path
 
 
@@ -137,3 +140,19 @@ def test_a_default_that_differs_fails_even_when_the_page_is_fresh(
     assert main([], checkout) == 1
     assert main(["--check"], checkout) == 1
     assert "role lmcache: lmcache_port is 5555" in capsys.readouterr().err
+
+
+def test_a_field_without_a_docstring_is_refused_by_name(checkout: Path) -> None:
+    source = checkout / "src" / "kvstrata" / "l2" / "config.py"
+    source.write_text(
+        source.read_text().replace("    piece_bytes: int = MIB\n", "    bare: int = 1\n    piece_bytes: int = MIB\n")
+    )
+    with pytest.raises(ValueError, match=r"TierConfig\.bare has no docstring"):
+        main([], checkout)
+
+
+def test_check_shows_a_stale_table_of_fields(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = checkout / "src" / "kvstrata" / "l2" / "config.py"
+    source.write_text(source.read_text().replace("stripe_width: int = 1", "stripe_width: int = 2"))
+    assert main(["--check"], checkout) == 1
+    assert "+| `stripe_width` | int | `2` |" in capsys.readouterr().out

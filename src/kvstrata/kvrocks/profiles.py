@@ -23,7 +23,7 @@ _BLOBS: Mapping[str, object] = {
     "rocksdb.enable_blob_files": "yes",
     "rocksdb.min_blob_size": 65536,
     "rocksdb.enable_blob_garbage_collection": "yes",
-    "rocksdb.blob_garbage_collection_age_cutoff": 25,
+    "rocksdb.blob_garbage_collection_age_cutoff": 10,
     "rocksdb.block_cache_size": 256,
 }
 
