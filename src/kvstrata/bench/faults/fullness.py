@@ -47,7 +47,7 @@ def full(rig: Rig) -> None:
 
 
 def _evicted(probe: Probe) -> int:
-    """Return what the adapter evicted by itself: on a Kvrocks near max-db-size it makes room, whosesoever data it is."""
+    """Return what the adapter evicted by itself: near max-db-size it makes room, whoever took it."""
     endpoints = probe.adapter.report_status()["endpoints"]
     return sum(endpoint["evicted_chunks"] for endpoint in endpoints.values())
 
