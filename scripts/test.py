@@ -35,6 +35,7 @@ def steps() -> Iterator[Step]:
     yield Step("lint", "yamllint", ("yamllint", "--strict", "."))
     yield Step("lint", "ansible-lint", ("ansible-lint",))
     yield Step("lint", "docs are up to date", ("python", "-m", "kvstrata.docs", "--check"))
+    yield Step("unit", "host packages", ("kvstrata", "lab", "packages"))
     yield Step("unit", "pytest", ("pytest", "-q"))
     yield Step("unit", "environment with LMCache", ("kvstrata", "artifacts", "environment", "cpu"))
     yield Step("unit", "pytest faults", ("pytest", "-q", "tests/faults"))

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from kvstrata.lab import lab, nodes, paths, shell
+from kvstrata.lab import hostpackages, lab, nodes, paths, shell
 from kvstrata.lab.errors import LabError
 from kvstrata.lab.progress import console, step
 from kvstrata.lab.spec import PRESETS, preset
@@ -36,6 +36,13 @@ def _errors_for_people() -> Iterator[None]:
     except LabError as error:
         console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
         raise typer.Exit(1) from error
+
+
+@app.command()
+def packages() -> None:
+    """Install the programs that the tests start: redis-server, tc, openssl. Starts none of them."""
+    with _errors_for_people():
+        hostpackages.ensure_for_tests()
 
 
 @app.command()

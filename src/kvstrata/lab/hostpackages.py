@@ -1,8 +1,9 @@
-"""The packages that the controller needs for a lab, installed when they are missing."""
+"""The packages that the controller needs for a lab or for the tests, installed when they are missing."""
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kvstrata.lab import shell
@@ -24,6 +25,13 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "rsync": ("rsync",),
     "ca-certificates": ("/etc/ssl/certs/ca-certificates.crt",),
 }
+# What the tests start themselves: real servers, a slow network, certificates.
+TESTS: dict[str, tuple[str, ...]] = {
+    "redis-server": ("redis-server",),
+    "iproute2": ("tc",),
+    "openssl": ("openssl",),
+}
+_POLICY = Path("/usr/sbin/policy-rc.d")
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 
 
@@ -53,10 +61,26 @@ def is_debian_like(os_release: Iterable[str]) -> bool:
 
 
 def ensure(*, cgroup_v2: bool) -> None:
-    """Install what is missing, saying so. LabError when not root, or when this is no Debian or Ubuntu."""
+    """Install what a lab needs and is missing, saying so. LabError when not root, or when this is no Debian or Ubuntu."""
     if os.geteuid() != 0:
         raise LabError("the lab needs root: it attaches loop devices and makes a bridge. Run it with sudo.")
-    packages = missing(cgroup_v2=cgroup_v2)
+    _install(lambda: missing(cgroup_v2=cgroup_v2))
+
+
+def ensure_for_tests() -> None:
+    """Install what the tests need and is missing; starts none of it. LabError as for `ensure`."""
+
+    def absent() -> list[str]:
+        return [package for package, places in TESTS.items() if not any(map(_present, places))]
+
+    if absent() and os.geteuid() != 0:
+        raise LabError(f"missing here: {', '.join(absent())}. Install them, or run this as root once.")
+    with _no_service_starts():
+        _install(absent)
+
+
+def _install(absent: Callable[[], list[str]]) -> None:
+    packages = absent()
     if not packages:
         return
     release = Path("/etc/os-release")
@@ -77,7 +101,21 @@ def ensure(*, cgroup_v2: bool) -> None:
                 current.note(line)
 
         shell.stream(install, say, noninteractive)
-        still = missing(cgroup_v2=cgroup_v2)
+        still = absent()
         if still:
             raise LabError(f"still missing after apt-get install: {', '.join(still)}")
         current.result = f"{len(packages)} installed"
+
+
+@contextmanager
+def _no_service_starts() -> Iterator[None]:
+    """Have Debian's packages start nothing meanwhile, in the way that their maintainer scripts ask for."""
+    if _POLICY.exists() or os.geteuid() != 0:
+        yield
+        return
+    _POLICY.write_text("#!/bin/sh\nexit 101\n")
+    _POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        _POLICY.unlink()
