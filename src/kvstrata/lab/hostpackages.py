@@ -61,7 +61,10 @@ def is_debian_like(os_release: Iterable[str]) -> bool:
 
 
 def ensure(*, cgroup_v2: bool) -> None:
-    """Install what a lab needs and is missing, saying so. LabError when not root, or when this is no Debian or Ubuntu."""
+    """Install what a lab needs and is missing, saying so.
+
+    LabError when not root, or when this is no Debian or Ubuntu.
+    """
     if os.geteuid() != 0:
         raise LabError("the lab needs root: it attaches loop devices and makes a bridge. Run it with sudo.")
     _install(lambda: missing(cgroup_v2=cgroup_v2))
