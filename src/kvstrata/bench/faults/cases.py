@@ -12,6 +12,7 @@ from kvstrata.bench.faults.fullness import full, full_filesystem
 from kvstrata.bench.faults.probe import CHUNK_BYTES, Probe
 from kvstrata.bench.faults.proxy import Rule
 from kvstrata.bench.faults.rig import Rig
+from kvstrata.bench.faults.servers import PASSWORD
 from kvstrata.l2.names import chunk_id
 from kvstrata.l2.placement import ranking, seed
 
@@ -51,7 +52,9 @@ def restarted(rig: Rig) -> None:
 def started_late(rig: Rig) -> None:
     """Open the adapter and use it before the store is there."""
     server, names = rig.server(), rig.names(CHUNKS)
-    probe = rig.open(server.port)
+    probe = _opened(rig, server.port, PASSWORD)
+    if probe is None:
+        return
     _use(rig, probe, names)
     server.start()
     probe.await_back()
@@ -207,13 +210,8 @@ def narrow_network(rig: Rig) -> None:
 def wrong_password(rig: Rig) -> None:
     """Open the adapter with a password that the store does not take, then let the store take it."""
     server, names = rig.server().start(), rig.names(CHUNKS)
-    began = time.monotonic()
-    try:
-        probe = rig.open(server.port, password="mistaken")  # noqa: S106
-    except Exception as error:
-        rig.seen.notes.append(f"the adapter could not be made: {type(error).__name__}: {str(error)[:120]}")
-        rig.seen.require(rig.adapter != "kvstrata", "the adapter could not be made")
-        rig.seen.operation("start", time.monotonic() - began, None)
+    probe = _opened(rig, server.port, "mistaken")
+    if probe is None:
         return
     _use(rig, probe, names)
     server.ask("CONFIG", "SET", "requirepass", "mistaken")
@@ -291,6 +289,19 @@ def _slow_network(rig: Rig, *discipline: str) -> None:
     isolate.quick_loopback()
     probe.await_back()
     _old_chunks(rig, probe, names)
+
+
+def _opened(rig: Rig, port: int, password: str) -> Probe | None:
+    """Return an adapter that may have reason not to start; None where it cannot be made, so that LMCache would not."""
+    began = time.monotonic()
+    try:
+        return rig.open(port, password=password)
+    except Exception as error:
+        rig.seen.operation("start", time.monotonic() - began, None)
+        rig.seen.require(
+            False, f"the adapter cannot be made, nor LMCache start: {type(error).__name__} {error}".strip()
+        )
+        return None
 
 
 def _filled(rig: Rig, port: int, names: Sequence[str]) -> Probe:

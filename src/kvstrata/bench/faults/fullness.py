@@ -28,8 +28,11 @@ def full(rig: Rig) -> None:
     rig.seen.require(probe.store(names), "not all was stored before the fault")
     _fill(server)
     for number in range(3):
-        stored = rig.endures(lambda: probe.store(rig.names(2, f"refused{number}")))  # noqa: B023 - called at once
-        rig.seen.require(not stored, "reported as stored by a full store")
+        more = rig.names(2, f"refused{number}")
+        stored = rig.endures(lambda: probe.store(more))  # noqa: B023 - called at once
+        if stored:
+            there = rig.endures(lambda: probe.fetch(more))  # noqa: B023
+            rig.seen.require(there is not None and all(there), "reported as stored by a full store, and not there")
         came = rig.endures(lambda: probe.fetch(names))
         served, evicted = sum(came or []), _evicted(probe) if rig.ours else 0
         rig.seen.require(served + evicted >= _CHUNKS, f"{served} of {_CHUNKS} chunks were served meanwhile")
