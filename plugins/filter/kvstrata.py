@@ -35,8 +35,7 @@ def mount_of(drive: Mapping[str, Any]) -> dict[str, str]:
 def endpoint_of(store: Mapping[str, Any]) -> dict[str, Any]:
     """Return what kvstrata.l2 is told of a store; its password travels apart from it."""
     endpoint = {"host": store["host"], "port": store["port"], "node": store.get("node", "")}
-    if store.get("unix"):
-        endpoint["unix"] = store["unix"]
+    endpoint |= {name: store[name] for name in ("unix", "tls_ca") if store.get(name)}
     return {**endpoint, "capacity_bytes": int(float(store["capacity_gib"]) * GIB)}
 
 

@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kvstrata.l2.wire import Connection, Reply, WireError, Word
@@ -20,10 +20,11 @@ KINDS = ("redis", "kvrocks")
 class Store:
     """One server process of our own."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, extra: Mapping[str, object] | None = None) -> None:
         self.kind = kind
+        self._extra = dict(extra or {})
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._log = folder / "log"
         self._process = subprocess.Popen(
             self._argv(), cwd=folder, stdout=self._log.open("wb"), stderr=subprocess.STDOUT
@@ -35,13 +36,21 @@ class Store:
             binary = shutil.which("redis-server")
             if binary is None:
                 raise RuntimeError("redis-server is not installed: apt-get install redis-server (package redis-server)")
-            settings = {"port": self.port, "bind": "127.0.0.1", "dir": self.folder, "save": "", "appendonly": "no"}
+            settings: dict[str, object] = {
+                "port": self.port,
+                "bind": "127.0.0.1",
+                "dir": self.folder,
+                "save": "",
+                "appendonly": "no",
+            }
+            settings |= self._extra
             return [binary, *(word for name, value in settings.items() for word in (f"--{name}", str(value)))]
-        lines = {
+        lines: dict[str, object] = {
             **{"bind": "127.0.0.1", "port": self.port, "dir": self.folder, "workers": 2, "daemonize": "no"},
             **{"log-dir": "stdout", "rocksdb.enable_blob_files": "yes", "rocksdb.min_blob_size": 4096},
             **{"rocksdb.compression": "no", "rocksdb.write_buffer_size": 16, "rocksdb.block_cache_size": 16},
         }
+        lines |= self._extra
         conf = self.folder / "kvrocks.conf"
         conf.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
         return [str(KVROCKS), "-c", str(conf)]
@@ -96,7 +105,7 @@ def stop(stores: Sequence[Store]) -> None:
         store.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

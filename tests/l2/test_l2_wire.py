@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 import threading
 import time
 import tracemalloc
@@ -456,22 +455,6 @@ def test_a_unix_socket_carries_the_same(tmp_path: Path) -> None:
         assert connection.read_into(room.view) is True
         assert room.view == VALUE[:10_000] * 30
         connection.close()
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    crt, key = folder / "crt.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-days", "2", "-subj", "/CN=store", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(crt)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return crt, key
 
 
 @pytest.fixture

@@ -27,6 +27,12 @@ def test_a_value_that_cannot_work_is_refused_by_name(given: dict[str, Any], said
     assert "docs/l2.md" in str(problems[0])
 
 
+def test_a_ca_without_stores_that_speak_tls_is_refused() -> None:
+    problems = judge_cache("gpu1", {"lmcache_stores_ca": "/etc/ssl/site.pem"})
+    assert ["lmcache_stores_ca is '/etc/ssl/site.pem'" in str(problem) for problem in problems] == [True]
+    assert judge_cache("gpu1", {"lmcache_stores_ca": "/etc/ssl/site.pem", "kvrocks_tls": {"first_port": 7666}}) == []
+
+
 def test_what_the_documentation_shows_is_accepted() -> None:
     given = {
         "lmcache_placement": "local_first",

@@ -29,6 +29,9 @@ def judge_cache(where: str, given: Mapping[str, Any]) -> list[Problem]:
     if isinstance(options, Mapping):
         tries |= {f"lmcache_l2_options.{name}": {name: value} for name, value in options.items()}
     problems = []
+    if "lmcache_stores_ca" in given and "kvrocks_tls" not in given:
+        allowed = "only together with kvrocks_tls: without it the stores do not speak TLS"
+        problems.append(Problem(where, "lmcache_stores_ca", given["lmcache_stores_ca"], allowed))
     for variable, fields in tries.items():
         try:
             make_policy(**TierConfig.from_dict({**right, **fields}).policy)
