@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from kvstrata.l2 import pool
+from kvstrata.l2 import lane as lanes
 from kvstrata.l2.config import EndpointConfig
-from kvstrata.l2.pool import Call, Endpoint, Job
+from kvstrata.l2.lane import Job
+from kvstrata.l2.pool import Call, Endpoint
 from kvstrata.l2.wire import Connection, command
 from tests.l2.scripted import Peer, answering, commands
 
@@ -213,7 +214,7 @@ def test_a_full_queue_refuses_but_an_empty_one_takes_a_job_of_any_size(endpoint:
 
 
 def test_an_idle_worker_ends_by_itself_and_work_starts_another(endpoint: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_IDLE_S", 0.05)
+    monkeypatch.setattr(lanes, "_IDLE_S", 0.05)
     one = endpoint(answering(ok), workers=2)
     for _ in range(3):
         job = Ask()

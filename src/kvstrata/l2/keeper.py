@@ -66,6 +66,8 @@ class Keeper:
         self.reconciler: Reconciler | None = None
         """The walk that puts the index right; a new one begins with each run of the server."""
         self._run_id = ""
+        self._closing = threading.Event()
+        self._walking: threading.Thread | None = None
         self.physical_bytes = 0
         """What Kvrocks says its files take; 0 for other servers."""
         self.evicted_chunks = self.evicted_bytes = self.compactions = 0
@@ -74,7 +76,7 @@ class Keeper:
         """Note an access at `when` (unix seconds); written with the next tick."""
         with self._stamp_lock:
             # Beyond the limit stamps are lost, and chunks look older than they are: the memory stays bounded.
-            if len(self._stamps) < _STAMP_LIMIT:
+            if len(self._stamps) < _STAMP_LIMIT or (index, cid) in self._stamps:
                 self._stamps[index, cid] = when
 
     def tick(self) -> None:
@@ -94,7 +96,7 @@ class Keeper:
             if self._lease(connection):
                 self._churn += max(0, used - (used if before is None else before))
                 self._bound(connection, used)
-                self._reconcile(connection)
+                self._reconcile()
         except ReplyError as error:
             self.endpoint.counters.add("upkeep_errors")
             self.endpoint.fault = f"upkeep: {error}"
@@ -108,6 +110,9 @@ class Keeper:
 
     def close(self) -> None:
         """Write the last stamps, give the lease back, and close the connection."""
+        self._closing.set()
+        if self._walking is not None:
+            self._walking.join(10 * self.endpoint.stall_s)
         try:
             if self.endpoint.breaker.closed:
                 connection = self._connected()
@@ -181,9 +186,34 @@ class Keeper:
             return self.holds_lease or isinstance(reply, ReplyError)
         return False
 
-    def _reconcile(self, connection: Connection) -> None:
-        if self.reconciler is not None and not self.reconciler.done:
-            self.reconciler.step(connection, _RECONCILE_BUDGET_S)
+    def _reconcile(self) -> None:
+        """Go on with the walk in a thread of its own: a whole index may take seconds, and the ticks must not wait."""
+        walker = self.reconciler
+        if walker is None or walker.done or (self._walking is not None and self._walking.is_alive()):
+            return
+        name = f"l2-walk-{self.endpoint.config.port}"
+        self._walking = threading.Thread(target=self._walk, args=(walker,), name=name, daemon=True)
+        self._walking.start()
+
+    def _walk(self, walker: Reconciler) -> None:
+        """Walk to the end, unless the store goes away; the next tick begins where this ends."""
+        try:
+            connection = self.endpoint.connect(time.monotonic() + self.endpoint.connect_timeout_s)
+        except WireError as error:
+            self.endpoint.trouble(error, "walk")
+            return
+        connection.stall_s = self.endpoint.stall_s
+        try:
+            while not walker.done and walker is self.reconciler and not self._closing.is_set():
+                connection.deadline = time.monotonic() + 10 * self.endpoint.stall_s
+                walker.step(connection, _RECONCILE_BUDGET_S)
+                # Half of the time is left to loads and stores.
+                self._closing.wait(_RECONCILE_BUDGET_S)
+        except (WireError, ReplyError) as error:
+            self.endpoint.counters.add("upkeep_errors")
+            self.endpoint.fault = f"walk: {error}"
+        finally:
+            connection.close()
 
     # -- bounding ----------------------------------------------------------------------------------
 

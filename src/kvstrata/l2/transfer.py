@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from kvstrata.l2.lane import Job
 from kvstrata.l2.layout import Manifest, checksum_of, piece_slice
 from kvstrata.l2.ledger import Ledger
 from kvstrata.l2.names import INDEX_REGISTRY, IndexName, chunk_key, piece_field
-from kvstrata.l2.pool import Endpoint, Job
+from kvstrata.l2.pool import Endpoint
 from kvstrata.l2.wire import Connection, ReplyError, command, command_with
 
 AGE_STEP_S = 0.001
