@@ -65,16 +65,21 @@ class Worker:
                 raise RuntimeError(f"{found.count(False)} of chunks {numbers[0]} to {numbers[-1]} were not found")
         return clock.report()
 
-    def _load(self, count: int, passes: int) -> dict[str, Any]:
-        """Look up, load and unlock batch by batch; the loads alone are timed, and every byte is compared."""
+    def _load(self, count: int, passes: int, find: bool) -> dict[str, Any]:
+        """Load batch by batch; the loads alone are timed, and every byte is compared.
+
+        With `find` each batch is looked up before, which some clients do by reading all of it.
+        """
         clock = _Clock()
         for _ in range(passes):
             for numbers in self._batches(count):
                 self._clear(numbers)
-                self._expect(self._client.lookup(numbers), numbers)
+                if find:
+                    self._expect(self._client.lookup(numbers), numbers)
                 with clock:
                     loaded = self._client.load(numbers, self._targets[: len(numbers)])
-                self._client.unlock(numbers)
+                if find:
+                    self._client.unlock(numbers)
                 self._expect(loaded, numbers)
                 self._compare(numbers)
         return clock.report()
