@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from kvstrata.bench import html, markdown, results, runner, summary, table
+from kvstrata.bench import html, markdown, results, runner, summary, table, terminal
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.faults_cli import faults
 from kvstrata.bench.host import default_folder
@@ -78,8 +76,8 @@ def store(
     ),
 ) -> None:
     """Measure Kvrocks against the raw drive and redis-server. Exit 0: complete, 1: a setup failed, 2: could not run."""
-    console, log = _console(stderr=False), _console(stderr=True)
-    signal.signal(signal.SIGTERM, _ended)
+    console, log = terminal.console(_PLAIN_WIDTH), terminal.console(_PLAIN_WIDTH, stderr=True)
+    terminal.end_by_exception()
     try:
         study = read_study(study_file)
         chosen = [axis.strip() for axis in axes.split(",")] if axes else (study.quick if quick else None)
@@ -144,15 +142,3 @@ def _size(text: str) -> int:
         return parse_size(text)
     except ValueError as error:
         raise BenchError(f"--bytes: {error}") from error
-
-
-def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr)
-    if not console.is_terminal:
-        console.width = _PLAIN_WIDTH
-    return console
-
-
-def _ended(_number: int, _frame: object) -> NoReturn:
-    # As an exception, so that servers and folders are cleaned up on the way out.
-    raise SystemExit(143)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from kvstrata.artifacts import environment, wheelhouse
 from kvstrata.artifacts.lock import LockError, read_lock
-from kvstrata.bench import faults_text
+from kvstrata.bench import faults_text, terminal
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.faults.rows import FAILED, NOT_CHECKED, Row
 from kvstrata.bench.faults_run import Result, now, part, versions
@@ -43,8 +42,8 @@ def faults(
 
     LMCache's own adapters hang under some faults, which takes its time: about five minutes for one on one engine.
     """
-    console, log = _console(stderr=False), _console(stderr=True)
-    signal.signal(signal.SIGTERM, _ended)
+    console, log = terminal.console(_PLAIN_WIDTH), terminal.console(_PLAIN_WIDTH, stderr=True)
+    terminal.end_by_exception()
     rows: list[Row] = []
     try:
         kvrocks = binary or cache_dir() / "bin" / "kvrocks"
@@ -118,15 +117,3 @@ def _coloured(text: str) -> str:
         if text == word or text.startswith((f"{word},", f"{word}:")):
             return f"[{style}]{word}[/]{escape(text[len(word) :])}"
     return escape(text)
-
-
-def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr)
-    if not console.is_terminal:
-        console.width = _PLAIN_WIDTH
-    return console
-
-
-def _ended(_number: int, _frame: object) -> NoReturn:
-    # As an exception, so that servers and folders are cleaned up on the way out.
-    raise SystemExit(143)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kvstrata.bench import host, keys_run
+from kvstrata.bench import host, keys_run, terminal
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.l2_stores import KVROCKS, REDIS
 from kvstrata.bench.server import version
@@ -37,9 +37,7 @@ def keys(
     output: Annotated[Path, typer.Option(help="Write this JSON file.")] = Path("bench-keys.json"),
 ) -> None:
     """Measure kvstrata.l2 over a namespace of very many chunks. Exit 0: all that must hold does, 1: not, 2: not run."""
-    console, log = Console(), Console(stderr=True)
-    if not console.is_terminal:
-        console.width = _PLAIN_WIDTH
+    console, log = terminal.console(_PLAIN_WIDTH), Console(stderr=True)
     try:
         place = folder or host.default_folder()
         described = host.describe(host.check_folder(place, 2 << 30, allow_memory=False))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from kvstrata.artifacts import environment, wheelhouse
 from kvstrata.artifacts.lock import LockError, read_lock
-from kvstrata.bench import l2_cases, l2_text
+from kvstrata.bench import l2_cases, l2_text, terminal
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.host import default_folder
 from kvstrata.bench.l2_results import Run, to_json
@@ -75,8 +74,8 @@ def l2(
     output: Annotated[Path, typer.Option(help="Write NAME.json and NAME.md: this NAME.")] = Path("bench-l2"),
 ) -> None:
     """Judge kvstrata.l2 by the drive and LMCache's own adapters. Exit 0: complete, 1: a case failed, 2: not run."""
-    console, log = _console(stderr=False), _console(stderr=True)
-    signal.signal(signal.SIGTERM, _ended)
+    console, log = terminal.console(_PLAIN_WIDTH), terminal.console(_PLAIN_WIDTH, stderr=True)
+    terminal.end_by_exception()
     size = _QUICK if quick else _FULL
     try:
         wanted, python, note = _clients(clients, quick)
@@ -166,15 +165,3 @@ def _show(result: Run, console: Console) -> None:
         console.print(f"[bold red]FAILED[/] {escape(failure.case)}, round {failure.round}: {escape(failure.error)}")
     for note in result.notes:
         console.print(f"[bold yellow]NOTE[/] {escape(note)}", highlight=False, soft_wrap=True)
-
-
-def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr)
-    if not console.is_terminal:
-        console.width = _PLAIN_WIDTH
-    return console
-
-
-def _ended(_number: int, _frame: object) -> NoReturn:
-    # As an exception, so that servers and folders are cleaned up on the way out.
-    raise SystemExit(143)

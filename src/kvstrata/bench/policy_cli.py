@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from kvstrata.bench import terminal
 from kvstrata.bench.policy_study import Parameters, Result, Workload, run
 
 SCHEMA = "kvstrata.bench.policy/1"
@@ -76,9 +76,7 @@ def policy(
     )
     began = time.monotonic()
     results = list(run(parameters, workload or tuple(Workload)))
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PLAIN_WIDTH
+    console = terminal.console(_PLAIN_WIDTH)
     console.print(_table(parameters, results))
     if json_file:
         json_file.write_text(json.dumps(_document(parameters, results, time.monotonic() - began), indent=1) + "\n")
