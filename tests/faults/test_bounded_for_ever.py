@@ -101,8 +101,8 @@ def endured(
         assert process.wait(60) == 0, process.stderr.read()
         yield engine, rounds, watcher, at_the_end
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # it removes its folder, and its servers end with it
+        process.wait(30)
 
 
 Endured = tuple[str, list[dict[str, Any]], Watcher, tuple[int, int]]

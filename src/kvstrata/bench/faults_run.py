@@ -63,8 +63,8 @@ def part(
                 say(line.rstrip())
             process.wait(_PART_S)
         finally:
-            # Its servers end with it.
-            process.kill()
+            # It removes its folder, and its servers end with it.
+            process.terminate()
             process.wait()
         if not file.exists():
             raise BenchError(f"{adapter} on {engine}: ended with {process.returncode}: {' | '.join(said[-5:])}")

@@ -111,7 +111,11 @@ def die_with_parent() -> None:
 
 
 def prepare() -> None:
-    """Make ready for children: import once what takes seconds, and be the parent of what they leave behind."""
+    """Make ready for children: import once what takes seconds, and be the parent of what they leave behind.
+
+    SIGTERM ends this process like any other exception from now on, so that it cleans up on its way out.
+    """
+    signal.signal(signal.SIGTERM, _ended)
     for module in ("kvstrata.l2.adapter", *(f"{_LMCACHE}.{name}_l2_adapter" for name in ("plugin", "resp", "valkey"))):
         importlib.import_module(module)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -153,6 +157,10 @@ def small_filesystem(folder: Path, size: int) -> None:
 def resize_filesystem(folder: Path, size: int) -> None:
     """Give the small filesystem another size."""
     _mount(b"tmpfs", folder, b"tmpfs", _MS_REMOUNT, f"size={size}")
+
+
+def _ended(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _run(task: Callable[[], Any], writing: int, log: Path) -> NoReturn:
