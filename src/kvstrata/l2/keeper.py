@@ -60,6 +60,7 @@ class Keeper:
         self._without_lease_since = time.monotonic()
         self._ticks = 0
         self._churn = 0
+        self._compacted_in_vain = False
         self.kvrocks: bool | None = None
         """Whether the server is Kvrocks; None before it was asked."""
         self.holds_lease = False
@@ -225,12 +226,16 @@ class Keeper:
             physical, limit, compacting = self._physical(connection)
             self.physical_bytes = physical
             over = physical - int(limit * _PHYSICAL_SHARE) if limit else 0
-            if over > 0:
-                # Nothing may be added before the drive has room again; what compaction is about to free is not
-                # evicted a second time.
+            if over <= 0:
+                self._compacted_in_vain = False
+            else:
+                # Nothing may be added before the drive has room again. First what is dead already is compacted away;
+                # only if that was not enough, something that lives has to go, and then it is compacted again.
                 self.endpoint.refuse_writes(f"{physical} of {limit} bytes on the drive", _PRESSURE_S)
-                excess = excess if compacting else max(excess, over)
-                self._churn = max(self._churn, capacity)
+                if not compacting:
+                    excess = max(excess, over) if self._compacted_in_vain else excess
+                    self._compacted_in_vain = not self._compacted_in_vain
+                    self._churn = max(self._churn, capacity)
         if excess > 0:
             self._churn += self._evict(connection, excess)
         if self.kvrocks and not compacting and self._churn >= capacity * self._compact_share:
