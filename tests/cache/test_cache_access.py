@@ -74,14 +74,18 @@ def test_a_node_that_forwards_nothing_is_told_with_the_reason(remote: Remote) ->
 @pytest.mark.parametrize(("answer", "status", "left"), [("y\n", 0, 0), ("n\n", 1, 3), ("\x04", 1, 3), ("\x03", 1, 3)])
 def test_on_a_terminal_it_asks_and_takes_only_a_yes(remote: Remote, answer: str, status: int, left: int) -> None:
     ours, theirs = pty.openpty()
-    # setsid makes it the terminal's own, so that Ctrl-C is a signal there.
-    argv = ["setsid", "--ctty", *remote.argv("drop", OLD_NS)]
+    # setsid makes it the terminal's own, so that Ctrl-C is a signal there; a job in the background, as CI may be, hands
+    # down that this signal is ignored.
+    argv = ["env", "--default-signal=INT", "setsid", "--ctty", *remote.argv("drop", OLD_NS)]
     with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
-        said = until_asked = terminal(ours, b"?")
-        os.write(ours, answer.encode())
-        said += terminal(ours, None)
-        assert process.wait(60) == status
+        try:
+            os.close(theirs)
+            said = until_asked = terminal(ours, b"?")
+            os.write(ours, answer.encode())
+            said += terminal(ours, None)
+            assert process.wait(60) == status
+        finally:
+            process.kill()
     os.close(ours)
     assert f"Delete 3 chunks (488 KiB) of {OLD_NS} on 1 store?" in until_asked.decode()
     assert (": 3 chunks, 488 KiB deleted on 1 store" in said.decode()) == (status == 0)
