@@ -156,10 +156,13 @@ class Keeper:
     def _write_stamps(self, connection: Connection) -> None:
         with self._stamp_lock:
             stamps, self._stamps = self._stamps, {}
-        # XX: a chunk that was evicted meanwhile must not come back into the index.
-        commands = [command(b"ZADD", index.key, b"XX", f"{when:.3f}", cid) for (index, cid), when in stamps.items()]
-        for start in range(0, len(commands), _HEADS):
-            connection.pipeline(commands[start : start + _HEADS])
+        words: dict[IndexName, list[bytes]] = {}
+        for (index, cid), when in stamps.items():
+            words.setdefault(index, []).extend((b"%.3f" % when, cid))
+        for index, pairs in words.items():
+            for start in range(0, len(pairs), 2 * _HEADS):
+                # XX: a chunk that was evicted meanwhile must not come back into the index.
+                connection.pipeline([command(b"ZADD", index.key, b"XX", *pairs[start : start + 2 * _HEADS])])
 
     def _look(self, connection: Connection) -> int:
         self.ledger.learn(IndexName.parse_all(connection.call(b"SMEMBERS", INDEX_REGISTRY)))
