@@ -40,8 +40,7 @@ def test_a_check_that_does_not_hold_is_told() -> None:
         "evicted_chunks": 3,
         "used_after_bytes": 1,
         "left_chunks": 8,
-        "oldest_left": 1,
-        "oldest_left_expected": 2,
+        "oldest_left_as_expected": False,
         "rss_before_bytes": 0,
         "rss_after_bytes": keys_run.RSS_GROWTH_LIMIT,
     }

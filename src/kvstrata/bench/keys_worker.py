@@ -11,22 +11,23 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kvstrata.bench.keys_fill import CHUNK_BYTES, NAMESPACE, OLDEST, identity
+from kvstrata.bench.keys_fill import CHUNK_BYTES, NAMESPACE, identity
 from kvstrata.bench.statistics import percentile
 from kvstrata.l2.config import EndpointConfig, TierConfig
 from kvstrata.l2.keeper import fields_of
 from kvstrata.l2.names import IndexName
 from kvstrata.l2.tier import Tier
-from kvstrata.l2.wire import Connection, Reply
+from kvstrata.l2.wire import Connection
 
 # Nothing happens but what is asked for: the measurement itself calls the keeper.
 _NEVER_S = 3600.0
 _PATIENCE_S = 30.0
 _POLL_S = 0.001
+_TICK_S = 1.0
 _EVICT_TO = 0.9
 
 
@@ -55,10 +56,6 @@ def measure(
             result["rss_after_walk_bytes"] = rss_bytes()
             result |= _evict(tier, keys, evict, admin)
             result["rss_after_bytes"] = rss_bytes()
-            # Those that were looked up are younger than all others.
-            touched = {n for width in widths for row in _rows(keys, width, samples, seed, True) for n in row}
-            by_age = [number for number in range(keys) if number not in touched]
-            result["oldest_left_expected"] = by_age[evict] if len(by_age) > evict else None
             return result
         finally:
             tier.close()
@@ -89,17 +86,11 @@ def _restart(host: str, port: int) -> dict[str, Any]:
         tier.close()
 
 
-def _rows(keys: int, width: int, samples: int, seed: int, hits: bool) -> Iterator[list[int]]:
-    """Yield the numbers of the chunks of each lookup; those from `keys` on are not there."""
-    rng = random.Random(f"{seed}/{width}/{hits}")  # noqa: S311
-    for _ in range(samples):
-        yield [rng.randrange(keys) + (0 if hits else keys) for _ in range(width)]
-
-
 def _lookups(tier: Tier, keys: int, width: int, samples: int, seed: int, hits: bool) -> dict[str, Any]:
+    rng = random.Random(f"{seed}/{width}/{hits}")  # noqa: S311
     times_ms, found = [], 0
-    for numbers in _rows(keys, width, samples, seed, hits):
-        row = [identity(number) for number in numbers]
+    for _ in range(samples):
+        row = [identity(rng.randrange(keys) + (0 if hits else keys)) for _ in range(width)]
         began = time.monotonic()
         flags = _lookup(tier, row)
         times_ms.append((time.monotonic() - began) * 1000)
@@ -124,30 +115,32 @@ def _lookup(tier: Tier, row: Sequence[bytes]) -> list[bool]:
 
 
 def _stamps(tier: Tier) -> dict[str, Any]:
-    """Return what the tick costs that writes the access times of all lookups, and takes a first slice of the walk."""
+    """Return what the tick costs that writes the access times of all lookups that the adapter remembers."""
     began = time.monotonic()
     tier.keepers[0].tick()
     return {"stamps_tick_ms": (time.monotonic() - began) * 1000}
 
 
 def _walk(tier: Tier) -> dict[str, Any]:
-    """Have the keeper walk over all chunks, as it does in slices after each start of a store."""
-    keeper = tier.keepers[0]
-    began, cpu_began, ticks, longest = time.monotonic(), time.process_time(), 0, 0.0
-    while keeper.reconciler is None or not keeper.reconciler.done:
+    """Await the end of the walk over all chunks that begins with each start of a store, and tick meanwhile."""
+    keeper, walker = tier.keepers[0], tier.keepers[0].reconciler
+    if walker is None:
+        raise RuntimeError(f"no walk has begun: {keeper.endpoint.fault or keeper.endpoint.breaker.reason}")
+    began, cpu_began, longest = time.monotonic(), time.process_time(), 0.0
+    while not walker.done:
+        # As often as in service; and a walk that its connection lost goes on with a tick.
+        time.sleep(_TICK_S)
         started = time.monotonic()
         keeper.tick()
         longest = max(longest, time.monotonic() - started)
-        ticks += 1
         if not tier.available or keeper.endpoint.fault:
             raise RuntimeError(f"the walk cannot go on: {keeper.endpoint.fault or keeper.endpoint.breaker.reason}")
     return {
         "walk_s": time.monotonic() - began,
         "walk_cpu_s": time.process_time() - cpu_began,
-        "walk_ticks": ticks,
         "walk_longest_tick_ms": longest * 1000,
-        "walk_seen": keeper.reconciler.seen,
-        "walk_changed": keeper.reconciler.adopted + keeper.reconciler.dropped,
+        "walk_seen": walker.seen,
+        "walk_changed": walker.adopted + walker.dropped + walker.rebuilt,
     }
 
 
@@ -165,6 +158,9 @@ def _evict(tier: Tier, keys: int, evict: int, admin: Connection) -> dict[str, An
     """Give the store a capacity that `evict` chunks are too many for, and tick until they are gone."""
     keeper, ledger = tier.keepers[0], tier.ledgers[0]
     ledger.capacity_bytes = math.ceil((keys - evict) * CHUNK_BYTES / _EVICT_TO)
+    name = IndexName(NAMESPACE, CHUNK_BYTES)
+    admin.deadline = time.monotonic() + _PATIENCE_S
+    expected = admin.call(b"ZRANGE", name.key, evict, evict)
     scans, ticks = _scans(admin), 0
     began, cpu_began = time.monotonic(), time.process_time()
     while ledger.fill >= tier.config.evict_from:
@@ -174,9 +170,8 @@ def _evict(tier: Tier, keys: int, evict: int, admin: Connection) -> dict[str, An
         if keeper.evicted_chunks == before:
             raise RuntimeError(f"a tick evicted nothing: {keeper.endpoint.fault or keeper.endpoint.breaker.reason}")
     seconds, cpu_s = time.monotonic() - began, time.process_time() - cpu_began
-    name = IndexName(NAMESPACE, CHUNK_BYTES)
     admin.deadline = time.monotonic() + _PATIENCE_S
-    oldest = admin.call(b"ZRANGE", name.key, 0, 0, b"WITHSCORES")
+    oldest = admin.call(b"ZRANGE", name.key, 0, 0)
     return {
         "evicted_chunks": keeper.evicted_chunks,
         "evict_s": seconds,
@@ -185,16 +180,9 @@ def _evict(tier: Tier, keys: int, evict: int, admin: Connection) -> dict[str, An
         "evict_ms_per_chunk": seconds / keeper.evicted_chunks * 1000,
         "scans_in_eviction": _scans(admin) - scans,
         "left_chunks": admin.call(b"ZCARD", name.key),
-        "oldest_left": _age(oldest),
+        "oldest_left_as_expected": oldest == expected,
         "used_after_bytes": tier.used_bytes,
     }
-
-
-def _age(reply: Reply) -> int | None:
-    """Return the number of the chunk that the only entry of a ZRANGE with scores is, unless it was looked up."""
-    if not isinstance(reply, list) or len(reply) != 2 or not isinstance(reply[1], bytes):
-        return None
-    return round(float(reply[1])) - OLDEST
 
 
 def _scans(admin: Connection) -> int:
