@@ -145,9 +145,10 @@ def test_without_redis_the_missing_baseline_is_loud(
 def test_a_signal_ends_the_run_with_a_report_of_what_was_measured(redis: Path, drive: Path, tmp_path: Path) -> None:
     place = drive / "place"
     place.mkdir()
-    words = ("bench", "store", "--quick", "--server", "redis", "--dir", str(place), "--output", str(tmp_path / "out"))
+    # Far more rounds than there will be time for: the signal must not come to a run that is over.
+    words = ["bench", "store", "--repeats", "100", "--minutes", "1000", "--bytes", "16MiB", "--server", "redis"]
     script = "from kvstrata.cli import main; main()"
-    command = [sys.executable, "-c", script, *words]
+    command = [sys.executable, "-c", script, *words, "--dir", str(place), "--output", str(tmp_path / "out")]
     running_bench = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert running_bench.stderr is not None
     while "base" not in running_bench.stderr.readline():

@@ -19,6 +19,7 @@ from kvstrata.bench.quiet import QuietWait
 from kvstrata.bench.results import SCHEMA, Failure, Run
 from kvstrata.bench.server import version
 from kvstrata.bench.study import Setup, dram_baseline
+from kvstrata.bench.terminal import end_if_told
 
 # Starts, stops and synchronisation of one setup; measured on two cores.
 _OVERHEAD_S = 4.0
@@ -111,6 +112,7 @@ def _rounds(plan: Plan, device: str, budget: Budget, result: Run, progress: Prog
     with _own_folder(plan.folder) as folder:
         for step in _steps(plan, result.setups, folder, device, budget, result, progress):
             quiet()
+            end_if_told()
             if time.monotonic() - began - quiet.waited_s > plan.minutes * 60:
                 result.notes.append(f"CUT SHORT after {plan.minutes:g} minutes, before {step}: repeats are missing")
                 return

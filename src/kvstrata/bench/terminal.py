@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import threading
 from typing import NoReturn
 
 from rich.console import Console
+
+_told = threading.Event()
 
 
 def console(plain_width: int, *, stderr: bool = False) -> Console:
@@ -21,5 +24,12 @@ def end_by_exception() -> None:
     signal.signal(signal.SIGTERM, _ended)
 
 
+def end_if_told() -> None:
+    """Raise SystemExit if SIGTERM came: Python drops an exception that a handler raises within a destructor."""
+    if _told.is_set():
+        raise SystemExit(143)
+
+
 def _ended(_number: int, _frame: object) -> NoReturn:
+    _told.set()
     raise SystemExit(143)
