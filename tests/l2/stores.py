@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kvstrata.bench.server import free_port
 from kvstrata.l2.wire import Connection, Reply, WireError, Word
+from kvstrata.paths import cache_dir
 
-KVROCKS = Path.home() / ".cache/kvstrata/bin/kvrocks"
+KVROCKS = cache_dir() / "bin" / "kvrocks"
 """Where `kvstrata artifacts` and developers put the binary."""
 
 KINDS = ("redis", "kvrocks")
@@ -103,9 +104,3 @@ def stop(stores: Sequence[Store]) -> None:
     """Stop them all."""
     for store in stores:
         store.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

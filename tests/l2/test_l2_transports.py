@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from kvstrata.bench.server import free_port
 from kvstrata.l2.config import TierConfig
 from kvstrata.l2.tier import Tier
-from tests.l2.stores import KINDS, KVROCKS, Store, free_port
+from tests.l2.stores import KINDS, KVROCKS, Store
 
 MIB = 1 << 20
 CHUNK = os.urandom(3 * MIB + 17)

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from kvstrata.bench import html, markdown, results, runner, summary, table, terminal
+from kvstrata.bench.ending import end_by_exception
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.faults_cli import faults
 from kvstrata.bench.host import default_folder
@@ -77,7 +78,7 @@ def store(
 ) -> None:
     """Measure Kvrocks against the raw drive and redis-server. Exit 0: complete, 1: a setup failed, 2: could not run."""
     console, log = terminal.console(_PLAIN_WIDTH), terminal.console(_PLAIN_WIDTH, stderr=True)
-    terminal.end_by_exception()
+    end_by_exception()
     try:
         study = read_study(study_file)
         chosen = [axis.strip() for axis in axes.split(",")] if axes else (study.quick if quick else None)

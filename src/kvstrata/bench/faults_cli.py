@@ -16,6 +16,7 @@ from rich.table import Table
 from kvstrata.artifacts import environment, wheelhouse
 from kvstrata.artifacts.lock import LockError, read_lock
 from kvstrata.bench import faults_text, terminal
+from kvstrata.bench.ending import end_by_exception
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.faults.rows import FAILED, NOT_CHECKED, Row
 from kvstrata.bench.faults_run import Result, now, part, versions
@@ -43,7 +44,7 @@ def faults(
     LMCache's own adapters hang under some faults, which takes its time: about five minutes for one on one engine.
     """
     console, log = terminal.console(_PLAIN_WIDTH), terminal.console(_PLAIN_WIDTH, stderr=True)
-    terminal.end_by_exception()
+    end_by_exception()
     rows: list[Row] = []
     try:
         kvrocks = binary or cache_dir() / "bin" / "kvrocks"

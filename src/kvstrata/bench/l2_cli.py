@@ -18,6 +18,7 @@ from rich.table import Table
 from kvstrata.artifacts import environment, wheelhouse
 from kvstrata.artifacts.lock import LockError, read_lock
 from kvstrata.bench import l2_cases, l2_text, terminal
+from kvstrata.bench.ending import end_by_exception
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.host import default_folder
 from kvstrata.bench.l2_results import Run, to_json
@@ -75,7 +76,7 @@ def l2(
 ) -> None:
     """Judge kvstrata.l2 by the drive and LMCache's own adapters. Exit 0: complete, 1: a case failed, 2: not run."""
     console, log = terminal.console(_PLAIN_WIDTH), terminal.console(_PLAIN_WIDTH, stderr=True)
-    terminal.end_by_exception()
+    end_by_exception()
     size = _QUICK if quick else _FULL
     try:
         wanted, python, note = _clients(clients, quick)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import random
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kvstrata.bench import host, procfs, rawdisk
+from kvstrata.bench.ending import end_if_told, own_folder
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.l2_process import Process
 from kvstrata.bench.l2_results import (
@@ -92,10 +91,11 @@ def run(plan: Plan, progress: Progress) -> Run:
     )
     quiet = QuietWait(described["cores"], plan.wait_minutes * 60)
     began = time.monotonic()
-    with _own_folder(plan.folder) as folder:
+    with own_folder(plan.folder, "kvstrata-bench-l2-") as folder:
         for turn in range(1, plan.rounds + 1):
             for case in random.Random(plan.seed + turn).sample(list(plan.cases), len(plan.cases)):  # noqa: S311
                 quiet()
+                end_if_told()
                 if time.monotonic() - began - quiet.waited_s > plan.minutes * 60:
                     result.notes.append(f"CUT SHORT after {plan.minutes:g} minutes in round {turn}")
                     return _ended(result, began)
@@ -270,12 +270,3 @@ class _CaseRound:
             asked_bytes=used.asked_bytes,
             **extra,
         )
-
-
-@contextmanager
-def _own_folder(parent: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="kvstrata-bench-l2-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)

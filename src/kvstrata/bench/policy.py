@@ -92,12 +92,10 @@ class Counts:
     """Evicted from L2."""
 
 
-class L1:
-    """LMCache's DRAM tier: LRU, evicting a share of its chunks when it is nearly full."""
+class _Lru:
+    """Chunks, the least recently used first."""
 
-    def __init__(self, chunks: int) -> None:
-        """Hold at most `chunks`."""
-        self._limit = chunks * L1_WATERMARK
+    def __init__(self) -> None:
         self._lru: OrderedDict[bytes, None] = OrderedDict()
 
     def __contains__(self, cid: bytes) -> bool:
@@ -109,6 +107,15 @@ class L1:
         for cid in cids:
             if cid in self._lru:
                 self._lru.move_to_end(cid)
+
+
+class L1(_Lru):
+    """LMCache's DRAM tier: LRU, evicting a share of its chunks when it is nearly full."""
+
+    def __init__(self, chunks: int) -> None:
+        """Hold at most `chunks`."""
+        super().__init__()
+        self._limit = chunks * L1_WATERMARK
 
     def add(self, cid: bytes) -> None:
         """Take the chunk, then evict if that made it too full."""
@@ -118,23 +125,13 @@ class L1:
                 self._lru.popitem(last=False)
 
 
-class L2:
+class L2(_Lru):
     """The SSD tier: LRU by last lookup."""
 
     def __init__(self, chunks: int) -> None:
         """Hold at most `chunks`."""
+        super().__init__()
         self._chunks = chunks
-        self._lru: OrderedDict[bytes, None] = OrderedDict()
-
-    def __contains__(self, cid: bytes) -> bool:
-        """Return whether the chunk is here."""
-        return cid in self._lru
-
-    def touch(self, cids: Iterable[bytes]) -> None:
-        """Make the chunks that are here the youngest, in the order given."""
-        for cid in cids:
-            if cid in self._lru:
-                self._lru.move_to_end(cid)
 
     def victim(self) -> bytes | None:
         """Return the chunk that the next one would push out, or None while there is room."""

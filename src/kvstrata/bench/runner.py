@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from kvstrata.bench import host, rawdisk
+from kvstrata.bench.ending import end_if_told, own_folder
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.measure import Budget, measure
 from kvstrata.bench.quiet import QuietWait
 from kvstrata.bench.results import SCHEMA, Failure, Run
 from kvstrata.bench.server import version
 from kvstrata.bench.study import Setup, dram_baseline
-from kvstrata.bench.terminal import end_if_told
 
 # Starts, stops and synchronisation of one setup; measured on two cores.
 _OVERHEAD_S = 4.0
@@ -109,7 +107,7 @@ def run(plan: Plan, progress: Progress) -> Run:
 def _rounds(plan: Plan, device: str, budget: Budget, result: Run, progress: Progress) -> None:
     quiet = QuietWait(result.host["cores"], plan.wait_minutes * 60)
     began = time.monotonic()
-    with _own_folder(plan.folder) as folder:
+    with own_folder(plan.folder, "kvstrata-bench-") as folder:
         for step in _steps(plan, result.setups, folder, device, budget, result, progress):
             quiet()
             end_if_told()
@@ -145,12 +143,3 @@ def _one(plan: Plan, setup: Setup, folder: Path, device: str, budget: Budget, re
         shutil.rmtree(place)
     result.samples.extend(samples)
     return ", ".join(f"{sample.workload} {sample.mb_s:.0f}" for sample in samples) + " MB/s"
-
-
-@contextmanager
-def _own_folder(parent: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="kvstrata-bench-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)

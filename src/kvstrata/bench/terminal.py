@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from typing import NoReturn
-
 from rich.console import Console
-
-_told = threading.Event()
 
 
 def console(plain_width: int, *, stderr: bool = False) -> Console:
@@ -17,19 +11,3 @@ def console(plain_width: int, *, stderr: bool = False) -> Console:
     if not made.is_terminal:
         made.width = plain_width
     return made
-
-
-def end_by_exception() -> None:
-    """Have SIGTERM raise SystemExit, so that servers and folders are cleaned up on the way out."""
-    signal.signal(signal.SIGTERM, _ended)
-
-
-def end_if_told() -> None:
-    """Raise SystemExit if SIGTERM came: Python drops an exception that a handler raises within a destructor."""
-    if _told.is_set():
-        raise SystemExit(143)
-
-
-def _ended(_number: int, _frame: object) -> NoReturn:
-    _told.set()
-    raise SystemExit(143)
