@@ -37,7 +37,10 @@ def test_every_node_has_a_local_unicast_mac_of_its_own() -> None:
         ({"drives": 9}, "9 drives per node: allowed are 0 to 8"),
         ({"drive_gib": 0}, "drive size 0 GiB: allowed are 1 to 1024"),
         ({"memory_gib": 0}, "memory limit 0 GiB: allowed are 1 and more, or none"),
-        ({"suite": "sid"}, "suite 'sid': allowed are bookworm, trixie"),
+        ({"suites": ("sid",)}, "suite 'sid': allowed are bookworm, trixie"),
+        ({"suites": ("bookworm", "sid")}, "suite 'sid': allowed are bookworm, trixie"),
+        ({"suites": ()}, "0 suites for 2 nodes: allowed are 1 to one for each node"),
+        ({"suites": ("trixie",) * 3}, "3 suites for 2 nodes: allowed are 1 to one for each node"),
         ({"name": "Lab 1"}, "lab name 'Lab 1': allowed is [a-z]"),
         ({"node_prefix": ""}, "node prefix '': allowed is [a-z]"),
         ({"subnet": IPv4Network("10.0.0.0/28")}, "subnet 10.0.0.0/28: allowed are /24 and larger"),
@@ -46,6 +49,22 @@ def test_every_node_has_a_local_unicast_mac_of_its_own() -> None:
 def test_a_bad_spec_is_refused_naming_what_was_given_and_what_is_allowed(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(LabError, match=re.escape(message)):
         spec(**changes)
+
+
+@pytest.mark.parametrize(
+    ("suites", "expected"),
+    [
+        ((), ["bookworm", "bookworm", "bookworm"]),
+        (("trixie",), ["trixie", "trixie", "trixie"]),
+        (("bookworm", "trixie"), ["bookworm", "trixie", "trixie"]),
+        (("trixie", "bookworm", "trixie"), ["trixie", "bookworm", "trixie"]),
+    ],
+)
+def test_each_node_has_the_suite_of_its_number_and_the_last_repeats(
+    suites: tuple[str, ...], expected: list[str]
+) -> None:
+    made = spec(count=3, **({"suites": suites} if suites else {}))
+    assert [made.suite(node) for node in made.nodes] == expected
 
 
 def test_an_unknown_lab_is_refused() -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from kvstrata.lab import hostpackages, lab, nodes, paths, shell
 from kvstrata.lab.errors import LabError
 from kvstrata.lab.progress import console, step
-from kvstrata.lab.spec import PRESETS, preset
+from kvstrata.lab.spec import PRESETS, SUITES, preset
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,7 +26,12 @@ Nodes = Annotated[int, typer.Option("--nodes", help="How many nodes.")]
 Drives = Annotated[int, typer.Option("--drives", help="Drives per node.")]
 DriveGib = Annotated[int, typer.Option("--drive-gib", help="Size of a drive in GiB (sparse).")]
 MemoryGib = Annotated[int | None, typer.Option("--memory-gib", help="Memory limit per node in GiB.")]
-Suite = Annotated[str, typer.Option("--suite", help="Debian release of the nodes.")]
+Suites = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--suite", help=f"Debian release of node 1; again for node 2, and so on. Default {SUITES[0]} for all."
+    ),
+]
 
 
 @contextmanager
@@ -52,7 +57,7 @@ def up(
     drives: Drives = 2,
     drive_gib: DriveGib = 4,
     memory_gib: MemoryGib = None,
-    suite: Suite = "bookworm",
+    suites: Suites = None,
 ) -> None:
     """Start the lab's nodes; what runs already is left alone."""
     with _errors_for_people():
@@ -63,7 +68,7 @@ def up(
                 drives=drives,
                 drive_gib=drive_gib,
                 memory_gib=memory_gib,
-                suite=suite,
+                suites=suites or SUITES[:1],
             )
         )
 

@@ -4,7 +4,7 @@ import fcntl
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +67,7 @@ def up(spec: LabSpec) -> bool:
                 drives.check_image(path, spec.drive_gib)
 
         # Each is its own step only when there is something to do: a lab that runs answers at once.
-        tag = image.ensure(image.host_recipe(spec.suite))
+        tags = {suite: image.ensure(image.host_recipe(suite)) for suite in dict.fromkeys(map(spec.suite, spec.nodes))}
         _ensure_models_dir()
         mounts = nodes.Mounts(paths.models_dir(), ssh.ensure_key(), ssh.user)
         todo = [node for node in spec.nodes if node not in present or not present[node].running]
@@ -81,16 +81,16 @@ def up(spec: LabSpec) -> bool:
                 current.result = f"{sum(map(len, attached.values()))} of {spec.drive_gib} GiB attached"
             with step("nodes") as current:
                 for node in todo:
-                    argv = nodes.run_argv(spec, node, tag, attached[node], mounts, host)
+                    argv = nodes.run_argv(spec, node, tags[spec.suite(node)], attached[node], mounts, host)
                     _start(argv, present.get(node), attached[node])
                 running = {node for node, container in present.items() if container.running}
                 _await(spec, ssh, todo, sorted(running | set(todo)))
                 current.result = f"{len(todo)} up"
-            _write_state(spec, tag)
+            _write_state(spec, tags)
         _check_logins(spec, ssh)
         for node in spec.nodes:
             if node in present and node not in todo:
-                argv = nodes.run_argv(spec, node, tag, present[node].devices, mounts, host)
+                argv = nodes.run_argv(spec, node, tags[spec.suite(node)], present[node].devices, mounts, host)
                 if nodes.recipe_of(argv) != present[node].recipe:
                     whole.note(f"{node} was made by another recipe; `lab down`, then `lab up` renews it")
         where = ", ".join(f"{node} {spec.address(node)}" for node in spec.nodes)
@@ -150,16 +150,16 @@ def _check_logins(spec: LabSpec, ssh: Access) -> None:
     _await(spec, ssh, spec.nodes, spec.nodes)
 
 
-def _write_state(spec: LabSpec, tag: str) -> None:
+def _write_state(spec: LabSpec, tags: Mapping[str, str]) -> None:
     loops = {loop.image: loop.device for loop in drives.attached()}
     state = {
         "lab": spec.name,
         "subnet": str(spec.subnet),
-        "image": tag,
         "nodes": {
             node: {
                 "address": str(spec.address(node)),
                 "container": spec.container(node),
+                "image": tags[spec.suite(node)],
                 "drives": [
                     {"image": str(path), "loop": loops.get(path), "device": f"/dev/nvme{index}n1"}
                     for index, path in enumerate(_drive_images(spec, node))

@@ -1,6 +1,7 @@
 """What a lab is: its nodes, addresses and drives, checked before anything is touched."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
@@ -20,7 +21,8 @@ _NAME = re.compile(r"[a-z][a-z-]{0,15}")
 class LabSpec:
     """One lab: `count` nodes called `node_prefix`1, `node_prefix`2, ...
 
-    Sizes are in GiB; `memory_gib` None means no limit. Raises LabError naming what cannot be.
+    Sizes are in GiB; `memory_gib` None means no limit. Node k has the k-th of `suites`, those after it the last.
+    Raises LabError naming what cannot be.
     """
 
     name: str
@@ -30,7 +32,7 @@ class LabSpec:
     drives: int = 2
     drive_gib: int = 4
     memory_gib: int | None = None
-    suite: str = "bookworm"
+    suites: tuple[str, ...] = SUITES[:1]
 
     def __post_init__(self) -> None:
         """Check every field; the error names what was given and what is allowed."""
@@ -48,8 +50,11 @@ class LabSpec:
             raise LabError(f"drive size {self.drive_gib} GiB: allowed are {allowed}")
         if self.memory_gib is not None and self.memory_gib < 1:
             raise LabError(f"memory limit {self.memory_gib} GiB: allowed are 1 and more, or none")
-        if self.suite not in SUITES:
-            raise LabError(f"suite {self.suite!r}: allowed are {', '.join(SUITES)}")
+        if not 1 <= len(self.suites) <= self.count:
+            raise LabError(f"{len(self.suites)} suites for {self.count} nodes: allowed are 1 to one for each node")
+        for suite in self.suites:
+            if suite not in SUITES:
+                raise LabError(f"suite {suite!r}: allowed are {', '.join(SUITES)}")
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -60,6 +65,10 @@ class LabSpec:
     def possible_nodes(self) -> tuple[str, ...]:
         """Names of all nodes this lab could have; each has its address whether it is there or not."""
         return tuple(f"{self.node_prefix}{number}" for number in range(1, MAX_NODES + 1))
+
+    def suite(self, node: str) -> str:
+        """Return the Debian release of a node that this lab could have."""
+        return self.suites[min(self.possible_nodes.index(node), len(self.suites) - 1)]
 
     @property
     def network(self) -> str:
@@ -103,10 +112,10 @@ def preset(
     drives: int = 2,
     drive_gib: int = 4,
     memory_gib: int | None = None,
-    suite: str = "bookworm",
+    suites: Sequence[str] = SUITES[:1],
 ) -> LabSpec:
     """Return the lab `name` with so many nodes and drives; LabError for an unknown name or bad counts."""
     if name not in PRESETS:
         raise LabError(f"lab {name!r}: allowed are {', '.join(PRESETS)}")
     base = PRESETS[name]
-    return LabSpec(name, base.subnet, base.node_prefix, nodes, drives, drive_gib, memory_gib, suite)
+    return LabSpec(name, base.subnet, base.node_prefix, nodes, drives, drive_gib, memory_gib, tuple(suites))
