@@ -8,21 +8,29 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from kvstrata.host.settings import judge_host_settings
 from kvstrata.kvrocks.config import judge_settings
 from kvstrata.paths import PROJECT
 from kvstrata.preflight import variables
 from kvstrata.preflight.cache import judge_cache
-from kvstrata.preflight.host import Wanted, judge_drive, judge_host
+from kvstrata.preflight.drives import judge_tokens, refused_drives
+from kvstrata.preflight.host import Wanted, judge_host
+from kvstrata.preflight.nvme import judge_nvme
 from kvstrata.preflight.problem import Problem, report
 from kvstrata.preflight.site import judge_site
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """The action, in Ansible's form: `hosts`, `wanted`, `kvrocks` or `drives` says what is judged."""
+    """The action, in Ansible's form: `hosts`, `wanted`, `host`, `nvme`, `kvrocks` or `drives` says what is judged.
+
+    `guard` is what kvstrata_drive_guard or kvstrata_drive returned: its `drives` and its `refusals`.
+    """
 
     _requires_connection = False
     _supports_check_mode = True
-    _VALID_ARGS = frozenset({"inventory", "hosts", "routers", "wanted", "probe", "drives", "kvrocks"})
+    _VALID_ARGS = frozenset(
+        {"inventory", "hosts", "routers", "wanted", "probe", "guard", "drives", "kvrocks", "host", "system", "nvme"}
+    )
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Fail with every problem at once, or change nothing and succeed."""
@@ -31,17 +39,28 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         where = facts["inventory_hostname"]
         args = self._task.args
         if "hosts" in args:
-            problems = self._variables(facts) or judge_site(args["hosts"], args["routers"])
+            problems = self._variables(facts) or self._site(facts, args)
         elif "wanted" in args:
-            problems = judge_host(where, Wanted(**args["wanted"]), args["probe"])
+            problems = judge_host(where, Wanted(**args["wanted"]), args["probe"], args["guard"])
+        elif "host" in args:
+            problems = judge_host_settings(where, args["host"], args.get("system"))
         elif "kvrocks" in args:
             problems = judge_settings(where, args["kvrocks"])
+        elif "nvme" in args:
+            problems = judge_nvme(where, args["nvme"])
         else:
-            devices = args["probe"]["devices"]
-            problems = [p for drive in args["drives"] for p in judge_drive(where, drive, devices[drive["device"]])]
+            problems = refused_drives(where, args["drives"], args["guard"])
         if problems:
             raise AnsibleActionFail(report(problems))
         return {"changed": False, "msg": "nothing to refuse"}
+
+    def _site(self, facts: Mapping[str, Any], args: Mapping[str, Any]) -> list[Problem]:
+        """Return what is wrong with the site as a whole; each host may have tokens of its own."""
+        problems = judge_site(args["hosts"], args["routers"])
+        drives = {name: host["drives"] for name, host in args["hosts"].items()}
+        for host in facts["groups"].get("kvstrata", []):
+            problems += judge_tokens(facts["hostvars"][host].get("nvme_wipe_tokens", {}), drives)
+        return problems
 
     def _variables(self, facts: Mapping[str, Any]) -> list[Problem]:
         """Return the unknown and the mistyped variables of every host of the group kvstrata."""
@@ -58,7 +77,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             # A value of the wrong type is said once, and has no range.
             wrong = {problem.variable for problem in mistyped}
             typed = {name: value for name, value in given.items() if name not in wrong}
-            problems += [*judge_settings(host, typed), *judge_cache(host, typed)]
+            problems += [*judge_settings(host, typed), *judge_cache(host, typed), *judge_host_settings(host, typed)]
+            problems += judge_nvme(host, typed)
         return problems
 
 

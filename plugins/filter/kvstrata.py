@@ -13,7 +13,6 @@ from kvstrata.units import hardening, restart_backoff
 
 DRIVES = "/var/lib/kvstrata/drives"
 """Where the drives are mounted. Without a "-" in it, which systemd's unit names would have to escape."""
-FSTYPE = "xfs"
 
 
 def port_of(entry: Mapping[str, Any], variable: str, unit: str) -> dict[str, Any]:
@@ -21,10 +20,10 @@ def port_of(entry: Mapping[str, Any], variable: str, unit: str) -> dict[str, Any
     return {"port": entry["port"], "variable": variable, "unit": unit.format(**entry)}
 
 
-def with_mount(drive: Mapping[str, Any]) -> dict[str, Any]:
+def with_mount(drive: Mapping[str, Any], fstype: str = "xfs") -> dict[str, Any]:
     """Return a drive with where and as what it is mounted, and the name of its mount unit."""
     mount = f"{DRIVES}/{drive['name']}"
-    return {**drive, "mount": mount, "fstype": FSTYPE, "unit": mount.strip("/").replace("/", "-") + ".mount"}
+    return {**drive, "mount": mount, "fstype": fstype, "unit": mount.strip("/").replace("/", "-") + ".mount"}
 
 
 def mount_of(drive: Mapping[str, Any]) -> dict[str, str]:

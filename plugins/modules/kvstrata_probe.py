@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Look at a host without changing anything: system, memory, CPUs, addresses, devices, paths, listening ports."""
+"""Look at a host without changing anything: system, memory, CPUs, addresses, paths, listening ports."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ import json
 import os
 import re
 import socket
-import stat
 import struct
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: kvstrata_probe
 short_description: Look at a host without changing anything
-description: Reads /proc, /sys and wipefs --no-act. What is seen is judged on the controller.
+description: Reads /proc and /sys. What is seen is judged on the controller; kvstrata_drive_guard looks at drives.
 options:
-  devices: {description: Block devices to look at., type: list, elements: str, default: []}
   paths: {description: Paths to look at., type: list, elements: str, default: []}
   ports: {description: TCP ports whose listeners to name., type: list, elements: int, default: []}
 """
@@ -75,50 +72,6 @@ def addresses(module: AnsibleModule) -> list[str]:
     """Return the IPv4 and IPv6 addresses of all interfaces."""
     _, out, _ = module.run_command(["ip", "-json", "address"], check_rc=True)
     return [info["local"] for link in json.loads(out) for info in link.get("addr_info", [])]
-
-
-def signatures(module: AnsibleModule, device: str) -> list[dict[str, str]]:
-    """Return every signature that wipefs finds on a device, without touching it."""
-    _, out, _ = module.run_command(["wipefs", "--no-act", "--json", device], check_rc=True)
-    entries = json.loads(out)["signatures"] if out.strip() else []
-    return [{key: entry.get(key) or "" for key in ("type", "label", "uuid")} for entry in entries]
-
-
-def device(module: AnsibleModule, path: str) -> dict[str, Any]:
-    """Return what a device is, what is on it, and what uses it."""
-    seen: dict[str, Any] = {"exists": os.path.exists(path), "block": False, "whole": False, "signatures": []}
-    seen.update(partitions=[], holders=[], mounts=[], swap=False, size=0)
-    if not seen["exists"]:
-        return seen
-    status = os.stat(path)
-    seen["block"] = stat.S_ISBLK(status.st_mode)
-    if not seen["block"]:
-        return seen
-    number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-    sysfs = f"/sys/dev/block/{number}"
-    seen["whole"] = not os.path.exists(f"{sysfs}/partition")
-    seen["size"] = int(read(f"{sysfs}/size") or 0) * 512
-    parts = [os.path.dirname(name) for name in glob.glob(f"{sysfs}/*/partition")]
-    seen["partitions"] = sorted(os.path.basename(part) for part in parts)
-    seen["holders"] = sorted(os.path.basename(name) for name in glob.glob(f"{sysfs}/holders/*"))
-    numbers = {number} | {read(f"{part}/dev").strip() for part in parts}
-    seen["mounts"] = [field[4] for field in mountinfo() if field[2] in numbers]
-    seen["swap"] = any(same_device(line.split()[0], status.st_rdev) for line in read("/proc/swaps").splitlines()[1:])
-    seen["signatures"] = signatures(module, path)
-    return seen
-
-
-def mountinfo() -> list[list[str]]:
-    """Return the fields of every mount of this namespace (proc(5): 2 is major:minor, 4 the mount point)."""
-    return [line.split() for line in read("/proc/self/mountinfo").splitlines()]
-
-
-def same_device(path: str, number: int) -> bool:
-    """Tell whether a path is the block device of that number."""
-    try:
-        return os.stat(path).st_rdev == number
-    except OSError:
-        return False
 
 
 def path_status(path: str) -> dict[str, bool]:
@@ -178,7 +131,6 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "devices": {"type": "list", "elements": "str", "default": []},
             "paths": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "list", "elements": "int", "default": []},
         },
@@ -192,7 +144,6 @@ def main() -> None:
         cpus=read("/sys/devices/system/cpu/online").strip(),
         numa_nodes=numa_nodes(),
         addresses=addresses(module),
-        devices={path: device(module, path) for path in module.params["devices"]},
         paths={path: path_status(path) for path in module.params["paths"]},
         ports=listeners(module.params["ports"]),
     )

@@ -52,6 +52,11 @@ def test_the_image_has_no_key_to_log_in_with_and_no_redis() -> None:
     assert "redis-server" not in made.packages
 
 
+def test_a_node_names_its_drives_by_id_at_every_boot() -> None:
+    (init,) = (file for file in recipe().files if file.path == "usr/local/sbin/lab-init")
+    assert init.content.index("/dev/disk/by-id/nvme-lab-$(uname -n)-") < init.content.index("exec /sbin/init")
+
+
 def test_proxies_reach_apt_and_every_login() -> None:
     made = recipe(proxies={"https_proxy": "http://proxy.example:3128", "no_proxy": ".example"})
     assert made.apt_options == ('Acquire::https::Proxy "http://proxy.example:3128";',)

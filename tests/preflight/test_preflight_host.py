@@ -1,4 +1,4 @@
-"""The rules over what the probe saw on a host; what it saw is data here."""
+"""The rules over what the probe and the guard saw on a host; what they saw is data here."""
 
 from __future__ import annotations
 
@@ -7,78 +7,19 @@ from typing import Any
 
 import pytest
 
-from kvstrata.preflight.host import Wanted, is_own, judge_drive, judge_host, label_of
+from kvstrata.preflight.host import Wanted, judge_host
 
 DEVICE = "/dev/disk/by-id/nvme-A"
-MOUNT = "/var/lib/kvstrata/drives/d0"
-DRIVE = {"name": "d0", "device": DEVICE, "fstype": "xfs", "mount": MOUNT}
-OURS = {"type": "xfs", "label": "kvs-d0", "uuid": "1"}
-FOREIGN = {"type": "ext4", "label": "data", "uuid": "2"}
-
-BLANK: dict[str, Any] = {
-    "exists": True,
-    "block": True,
-    "whole": True,
-    "signatures": [],
-    "partitions": [],
-    "holders": [],
-    "mounts": [],
-    "swap": False,
-    "size": 2**40,
+DRIVE = {"name": "d0", "device": DEVICE, "fstype": "xfs", "mount": "/var/lib/kvstrata/drives/d0"}
+GUARD: dict[str, Any] = {"drives": {"d0": {"state": "blank", "tokens": []}}, "refusals": []}
+MISSING = {
+    "drive": "d0",
+    "device": DEVICE,
+    "reason": "missing",
+    "seen": "there is no such device",
+    "allowed": "a device that exists on the host; this one does not",
+    "token": None,
 }
-MISSING = {**BLANK, "exists": False, "block": False, "whole": False, "size": 0}
-
-ACCEPTED = {
-    "a blank drive": BLANK,
-    "our own file system, not mounted": {**BLANK, "signatures": [OURS]},
-    "our own file system, mounted where it belongs": {**BLANK, "signatures": [OURS], "mounts": [MOUNT]},
-}
-REFUSED = {
-    "missing": (MISSING, "a device that exists on the host; this one does not"),
-    "a regular file": ({**MISSING, "exists": True}, "a block device"),
-    "a partition": ({**BLANK, "whole": False}, "a whole drive, not a partition"),
-    "partitioned": ({**BLANK, "partitions": ["nvme0n1p1", "nvme0n1p2"]}, "nvme0n1p1, nvme0n1p2"),
-    "held": ({**BLANK, "holders": ["dm-0"]}, "held by dm-0"),
-    "mounted": ({**BLANK, "signatures": [FOREIGN], "mounts": ["/home"]}, "mounted at /home"),
-    "ours, mounted elsewhere": ({**BLANK, "signatures": [OURS], "mounts": ["/mnt"]}, "mounted at /mnt"),
-    "ours, also mounted elsewhere": ({**BLANK, "signatures": [OURS], "mounts": [MOUNT, "/mnt"]}, "/mnt"),
-    "a stranger on our mount point": ({**BLANK, "signatures": [FOREIGN], "mounts": [MOUNT]}, f"mounted at {MOUNT}"),
-    "swap": ({**BLANK, "signatures": [{"type": "swap", "label": "", "uuid": "3"}], "swap": True}, "not swap space"),
-    "a foreign file system": ({**BLANK, "signatures": [FOREIGN]}, "this one carries: ext4"),
-    "XFS of somebody else": ({**BLANK, "signatures": [{**OURS, "label": "data"}]}, "this one carries: xfs"),
-    "XFS of another drive of ours": ({**BLANK, "signatures": [{**OURS, "label": "kvs-d1"}]}, "carries: xfs"),
-    "our label on another file system": ({**BLANK, "signatures": [{**OURS, "type": "ext4"}]}, "carries: ext4"),
-    "ours and a RAID's": (
-        {**BLANK, "signatures": [OURS, {"type": "linux_raid_member", "label": "", "uuid": "4"}]},
-        "carries: xfs, linux_raid_member",
-    ),
-}
-
-
-@pytest.mark.parametrize("seen", ACCEPTED.values(), ids=ACCEPTED.keys())
-def test_a_drive_that_is_blank_or_ours_is_taken(seen: Mapping[str, Any]) -> None:
-    assert judge_drive("n1", DRIVE, seen) == []
-
-
-@pytest.mark.parametrize(("seen", "reason"), REFUSED.values(), ids=REFUSED.keys())
-def test_any_other_drive_is_refused_by_its_variable_and_path(seen: Mapping[str, Any], reason: str) -> None:
-    (problem,) = judge_drive("n1", DRIVE, seen)
-    assert (problem.where, problem.variable, problem.given) == ("n1", "kvstrata_drives[d0].device", DEVICE)
-    assert reason in problem.allowed
-
-
-def test_a_drive_with_data_is_never_said_to_be_formatted_by_us() -> None:
-    (problem,) = judge_drive("n1", DRIVE, {**BLANK, "signatures": [FOREIGN]})
-    assert "kvstrata never formats a drive that holds data" in problem.allowed
-    assert f"wipefs {DEVICE}" in problem.allowed
-
-
-def test_labels_fit_in_xfs() -> None:
-    assert len(label_of("a" * 8)) == 12
-    assert is_own(DRIVE, {"signatures": [{**OURS, "label": label_of("d0")}]})
-
-
-# --- whole hosts ---
 
 MODEL = "/srv/models/m"
 STORE_PORT = {"port": 6666, "variable": "kvrocks_first_port", "unit": "kvrocks@d0.service"}
@@ -121,7 +62,6 @@ def probe(**changes: Any) -> dict[str, Any]:
             MODEL: {"exists": True, "directory": True},
             f"{MODEL}/config.json": {"exists": True, "directory": False},
         },
-        "devices": {DEVICE: BLANK},
         "ports": {"6666": [], "8000": []},
         "memory": 64 << 30,
         "cpus": "0-7",
@@ -131,7 +71,7 @@ def probe(**changes: Any) -> dict[str, Any]:
 
 
 def lines(wanted_: Wanted, seen: Mapping[str, Any]) -> list[str]:
-    return [str(problem) for problem in judge_host("n1", wanted_, seen)]
+    return [str(problem) for problem in judge_host("n1", wanted_, seen, GUARD)]
 
 
 def listener(unit: str, process: str = "python") -> dict[str, str]:
@@ -236,10 +176,9 @@ def test_everything_wrong_is_said_at_once() -> None:
         pythons={},
         addresses=[],
         paths={MODEL: {"exists": False, "directory": False}, f"{MODEL}/config.json": {}},
-        devices={DEVICE: MISSING},
         ports={"6666": [listener("")], "8000": [listener("")]},
     )
-    assert [problem.variable for problem in judge_host("n1", wanted(), seen)] == [
+    assert [problem.variable for problem in judge_host("n1", wanted(), seen, {**GUARD, "refusals": [MISSING]})] == [
         "operating system",
         "Python of the node",
         "kvstrata_fabric_address",
@@ -251,7 +190,7 @@ def test_everything_wrong_is_said_at_once() -> None:
 
 
 def test_stores_engines_and_caches_that_do_not_fit_are_refused_with_who_takes_what() -> None:
-    (problem,) = judge_host("n1", wanted(), probe(memory=32 << 30))
+    (problem,) = judge_host("n1", wanted(), probe(memory=32 << 30), GUARD)
     assert (problem.variable, problem.given) == ("memory budget", "43.2 GiB")
     assert problem.allowed.startswith("at most 32.0 GiB, all that the host has. Who takes what:")
     rows = [line.split() for line in problem.allowed.splitlines()[2:]]

@@ -14,7 +14,7 @@ from kvstrata.preflight import variables
 SITE: dict[str, Any] = {
     "kvstrata_site": "lab",
     "kvstrata_accelerator": "cpu",
-    "kvstrata_drives": [{"name": "d0", "device": "/dev/nvme0n1", "store_gib": 100}],
+    "kvstrata_drives": [{"name": "d0", "device": "/dev/disk/by-id/nvme-A", "store_gib": 100}],
     "kvstrata_model": {"name": "m", "path": "/srv/m", "revision": "1", "max_model_len": 8192},
     "kvstrata_dram_cache_gib": 1.5,
 }

@@ -85,7 +85,9 @@ def test_a_missing_required_variable_is_refused_by_name(bad_variables: Outcome, 
 def bad_site(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("site")
     inventory = base(folder)
-    inventory["kvstrata"]["hosts"]["n2"] = {"ansible_host": "127.0.0.1"}
+    kernel_name = {"name": "d0", "device": "/dev/nvme0n1", "store_gib": 1}
+    inventory["kvstrata"]["hosts"]["n2"] = {"ansible_host": "127.0.0.1", "kvstrata_drives": [kernel_name]}
+    inventory["kvstrata"]["vars"]["nvme_wipe_tokens"] = {"n2": {"d0": "all"}, "n7": {}}
     inventory["router"] = {"hosts": {}}
     return preflight(inventory, folder)
 
@@ -99,6 +101,16 @@ def test_two_nodes_with_one_address_are_refused_by_both_names(bad_site: Outcome,
 def test_a_site_without_a_router_is_refused(bad_site: Outcome) -> None:
     expected = "inventory: group router is []; allowed: at least one node of the group kvstrata"
     assert expected in bad_site.problems, bad_site.output
+
+
+def test_a_drive_by_its_kernel_name_is_refused(bad_site: Outcome) -> None:
+    problem = bad_site.only("kvstrata_drives")
+    assert problem.startswith("n2: kvstrata_drives[d0].device is '/dev/nvme0n1'; allowed: a name below /dev/disk/by-id")
+
+
+def test_tokens_that_are_none_and_tokens_for_nobody_are_refused(bad_site: Outcome) -> None:
+    assert bad_site.only("nvme_wipe_tokens[n2][d0] is 'all'").endswith("in quotes, as the refusal printed it")
+    assert bad_site.only("nvme_wipe_tokens[n7]").endswith("allowed: nodes of the group kvstrata: n1, n2")
 
 
 # --- the hosts ---
@@ -122,30 +134,21 @@ def bad_hosts(hosts_folder: Path, port_in_use: int) -> Outcome:
     inventory = base(hosts_folder)
     nodes, variables = inventory["kvstrata"]["hosts"], inventory["kvstrata"]["vars"]
     (hosts_folder / "model" / "config.json").unlink()
-    (hosts_folder / "image").touch()
     variables["preflight_systems"] = {"minix": ["2"], "plan9": ["3", "4"]}
-    variables["kvstrata_drives"] = [
-        {"name": "d0", "device": "/dev/disk/by-id/nvme-none", "store_gib": 1},
-        {"name": "d1", "device": str(hosts_folder / "image"), "store_gib": 1},
-    ]
     variables["vllm_first_port"] = port_in_use
     variables["kvstrata_dram_cache_gib"] = 65536
     nodes["n1"]["kvstrata_model"] = {**variables["kvstrata_model"], "path": "/srv/models/none"}
     # An address of RFC 5737, which no host has.
     nodes["n2"] = {"ansible_host": "127.0.0.2", "kvstrata_fabric_address": "203.0.113.7"}
+    for name, node in nodes.items():
+        node["kvstrata_drives"] = [{"name": "d0", "device": f"/dev/disk/by-id/nvme-none-{name}", "store_gib": 1}]
     return preflight(inventory, hosts_folder, python="3.99")
 
 
 def test_a_drive_that_is_missing_is_refused(bad_hosts: Outcome) -> None:
     assert bad_hosts.only("n1: kvstrata_drives[d0].device") == (
-        "n1: kvstrata_drives[d0].device is '/dev/disk/by-id/nvme-none'; "
-        "allowed: a device that exists on the host; this one does not"
-    )
-
-
-def test_a_drive_that_is_no_device_is_refused(bad_hosts: Outcome, hosts_folder: Path) -> None:
-    assert bad_hosts.only("n1: kvstrata_drives[d1].device") == (
-        f"n1: kvstrata_drives[d1].device is '{hosts_folder}/image'; allowed: a block device; this is something else"
+        "n1: kvstrata_drives[d0].device is '/dev/disk/by-id/nvme-none-n1'; "
+        "allowed: a device that exists on the host; this one does not (missing: there is no such device)"
     )
 
 
@@ -198,7 +201,7 @@ def test_the_site_that_the_others_spoil_passes(unspoilt: Outcome) -> None:
     assert unspoilt.probed
 
 
-@pytest.mark.parametrize(("kind", "count"), [("bad_variables", 10), ("bad_site", 3), ("bad_hosts", 15)])
+@pytest.mark.parametrize(("kind", "count"), [("bad_variables", 10), ("bad_site", 6), ("bad_hosts", 13)])
 def test_a_refusal_says_everything_at_once_and_ends_the_run(
     request: pytest.FixtureRequest, kind: str, count: int
 ) -> None:

@@ -39,6 +39,14 @@ if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
 fi
 # systemd hands credentials to services through mounts that must reach the service's own mount namespace.
 mount --make-rshared /
+# Without udev nobody names the drives by id; /dev is new at every boot.
+mkdir -p /dev/disk/by-id
+for drive in /dev/nvme*n1; do
+  if [ -b "$drive" ]; then
+    index=${drive#/dev/nvme}
+    ln -sf "../../${drive#/dev/}" "/dev/disk/by-id/nvme-lab-$(uname -n)-${index%n1}"
+  fi
+done
 exec /sbin/init
 """
 # Host keys are made at the first boot, so that no two nodes share one; RSA would cost seconds.

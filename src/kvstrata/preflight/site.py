@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kvstrata.preflight.drives import judge_drives, judge_shared_devices
 from kvstrata.preflight.problem import Problem
-
-_DRIVE_NAME = re.compile(r"[a-z][a-z0-9_]{0,7}")  # with its prefix an XFS label, at most 12 characters
 
 
 def judge_site(hosts: Mapping[str, Mapping[str, Any]], routers: Sequence[str]) -> list[Problem]:
@@ -29,9 +27,10 @@ def judge_site(hosts: Mapping[str, Mapping[str, Any]], routers: Sequence[str]) -
     ]
     for variable in ("ansible_host", "kvstrata_fabric_address"):
         problems += _shared_addresses(hosts, variable)
-    for name, host in hosts.items():
-        problems += _drives(name, host["drives"])
-    return problems
+    drives = {name: host["drives"] for name, host in hosts.items()}
+    for name, entries in drives.items():
+        problems += judge_drives(name, entries)
+    return problems + judge_shared_devices(drives)
 
 
 def _shared_addresses(hosts: Mapping[str, Mapping[str, Any]], variable: str) -> list[Problem]:
@@ -43,20 +42,3 @@ def _shared_addresses(hosts: Mapping[str, Mapping[str, Any]], variable: str) -> 
         for address, names in owners.items()
         if len(names) > 1
     ]
-
-
-def _drives(where: str, drives: Sequence[Mapping[str, Any]]) -> list[Problem]:
-    problems = []
-    for field in ("name", "device"):
-        seen: set[str] = set()
-        for drive in drives:
-            if drive[field] in seen:
-                allowed = f"a {field} of its own for each drive of the host"
-                problems.append(Problem(where, f"kvstrata_drives[].{field}", drive[field], allowed))
-            seen.add(drive[field])
-    problems += [
-        Problem(where, "kvstrata_drives[].name", drive["name"], "a lower-case letter, then up to 7 of a-z, 0-9 and _")
-        for drive in drives
-        if not _DRIVE_NAME.fullmatch(str(drive["name"]))  # YAML reads a bare 0 as a number
-    ]
-    return problems
