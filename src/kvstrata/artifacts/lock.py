@@ -61,11 +61,31 @@ class Binary:
 
 
 @dataclass(frozen=True)
+class Keyring:
+    """The public key that a package repository is signed with."""
+
+    url: str
+    sha256: str | None
+    """Null until somebody entered what they trust; then nothing is downloaded."""
+
+
+@dataclass(frozen=True)
+class DriverRepository:
+    """NVIDIA's network repository of drivers."""
+
+    url: str
+    """Without the folder of a system and an architecture."""
+    keyrings: Mapping[str, Keyring]
+    """By the repository's folder for a system, as "debian12"."""
+
+
+@dataclass(frozen=True)
 class Lock:
     """The whole lock file."""
 
     wheelhouses: Mapping[str, Wheelhouse]
     kvrocks: Binary
+    nvidia: DriverRepository
 
     def wheelhouse(self, name: str) -> Wheelhouse:
         """Return a wheelhouse by name.
@@ -96,7 +116,7 @@ def read_lock(path: Path) -> Lock:
     try:
         entries = _mapping("wheelhouses", document["wheelhouses"])
         houses = {name: _wheelhouse(name, entry, path.parent) for name, entry in entries.items()}
-        return Lock(houses, _binary("kvrocks", document["kvrocks"]))
+        return Lock(houses, _binary("kvrocks", document["kvrocks"]), _nvidia(document.get("nvidia")))
     except KeyError as missing:
         raise LockError(f"{path}: the entry {missing} is missing") from missing
 
@@ -117,6 +137,19 @@ def _wheelhouse(name: str, value: object, base: Path) -> Wheelhouse:
         platforms=tuple(platforms),
         extra_index=entry.get("extra_index"),
     )
+
+
+def _nvidia(value: object) -> DriverRepository:
+    """Return the entry; a lock without one has no keyring, and so no network repository."""
+    if value is None:
+        return DriverRepository("", {})
+    entry = _mapping("nvidia", value)
+    keyrings = {}
+    for system, one in _mapping("nvidia.keyrings", entry["keyrings"]).items():
+        where = f"nvidia.keyrings.{system}"
+        keyring = _mapping(where, one)
+        keyrings[system] = Keyring(str(keyring["url"]), _sha256(f"{where}.sha256", keyring["sha256"]))
+    return DriverRepository(str(entry["url"]), keyrings)
 
 
 def _mapping(name: str, value: object) -> Mapping[str, Any]:
