@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kvstrata.docs.settings import fill_settings
 from kvstrata.kvrocks.profiles import PROFILES
 from kvstrata.paths import PROJECT
 from kvstrata.verify.check import Check, Layer, Status
@@ -55,11 +56,13 @@ def test_every_directive_of_a_profile_has_its_value_and_reason(profile: str) -> 
         assert (own[1] if own else values.partition(";")[0]) == str(value), directive
 
 
-def test_every_kernel_setting_has_its_value_and_reason() -> None:
-    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+?) \|", (DOCS / "host.md").read_text(), re.MULTILINE))
-    sysctls = defaults("host")["host_sysctls"]
-    assert isinstance(sysctls, dict)
-    assert {name: rows.get(name) for name in sysctls} == {name: str(value) for name, value in sysctls.items()}
+def test_the_page_of_the_host_is_what_the_role_sets() -> None:
+    page = (DOCS / "host.md").read_text()
+    assert fill_settings(page, PROJECT) == page
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+?) \|", page, re.MULTILINE))
+    assert rows["vm.swappiness"] == "1"
+    assert rows["vm.dirty_bytes"] == "4294967296, or 10 % of the memory where that is less"
+    assert rows["host_transparent_hugepages"] == defaults("host")["host_transparent_hugepages"]
 
 
 def test_every_check_of_the_verifier_is_explained() -> None:

@@ -10,18 +10,20 @@ from pathlib import Path
 
 from kvstrata.docs.defaults import mismatches
 from kvstrata.docs.fields import fill
+from kvstrata.docs.settings import fill_settings
 from kvstrata.docs.specs import Specs, read_specs
 from kvstrata.docs.variables import render
 from kvstrata.paths import PROJECT
 
 PAGE = Path("docs/variables.md")
 L2 = Path("docs/l2.md")
+HOST = Path("docs/host.md")
 
 
 def main(arguments: Sequence[str] | None = None, project: Path = PROJECT) -> int:
     """Return 0 when page and defaults are as the specifications say, else 1."""
     parser = argparse.ArgumentParser(
-        prog="python -m kvstrata.docs", description="Write docs/variables.md and the tables of docs/l2.md."
+        prog="python -m kvstrata.docs", description="Write docs/variables.md and the tables of l2.md and host.md."
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 with the difference when stale")
     options = parser.parse_args(arguments)
@@ -33,6 +35,8 @@ def main(arguments: Sequence[str] | None = None, project: Path = PROJECT) -> int
     # A project without the library's page has no tables to fill.
     if (project / L2).exists():
         texts[L2] = fill((project / L2).read_text(), project / "src" / "kvstrata" / "l2" / "config.py")
+    if (project / HOST).exists():
+        texts[HOST] = fill_settings((project / HOST).read_text(), project)
     differences = 0
     for name, text in texts.items():
         page = project / name

@@ -1,44 +1,20 @@
-"""On which CPUs and with which memory a store runs, as systemd directives."""
+"""On which CPUs and with which memory a store runs, and what of it a host cannot give."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kvstrata import affinity
+from kvstrata.affinity import cpus
 from kvstrata.preflight.problem import Problem
-
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
-POLICIES = ("preferred", "bind", "interleave", "local")
-
-
-def cpus(text: str) -> set[int]:
-    """Return the CPUs of a list as the kernel writes it, "0-3,8".
-
-    Raises:
-        ValueError: if it is none.
-    """
-    found: set[int] = set()
-    for part in text.split(","):
-        match = _RANGE.fullmatch(part.strip())
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise ValueError(text)
-        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return found
 
 
 def drop_in(instance: Mapping[str, Any], policy: str) -> str:
-    """Return the [Service] directives of a store that has CPUs or a NUMA node of its own, or nothing."""
+    """Return the drop-in of a store that has CPUs or a NUMA node of its own, or nothing."""
     wanted, node = instance.get("cpus"), instance.get("numa_node")
-    lines = []
-    if wanted is not None:
-        lines.append("CPUAffinity=" + " ".join(str(cpu) for cpu in sorted(cpus(str(wanted)))))
-    elif node is not None:
-        # systemd.exec(5): the CPUs of the nodes in NUMAMask.
-        lines.append("CPUAffinity=numa")
-    if node is not None:
-        lines += [f"NUMAPolicy={policy}", f"NUMAMask={node}"]
-    return "\n".join(["[Service]", *lines, ""]) if lines else ""
+    nodes = [] if node is None or policy == "none" else [int(node)]
+    return affinity.drop_in(affinity.directives(nodes, policy, wanted_cpus=None if wanted is None else str(wanted)))
 
 
 def judge_affinity(where: str, drives: Sequence[Mapping[str, Any]], seen: Mapping[str, Any]) -> list[Problem]:
