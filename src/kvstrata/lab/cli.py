@@ -14,12 +14,14 @@ from kvstrata.lab import hostpackages, lab, nodes, paths, shell
 from kvstrata.lab.errors import LabError
 from kvstrata.lab.progress import console, step
 from kvstrata.lab.spec import PRESETS, SUITES, preset
+from kvstrata.lab.vmcli import app as vm_app
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Real systemd nodes in podman on this machine.",
 )
+app.add_typer(vm_app, name="vm")
 
 Name = Annotated[str, typer.Option("--name", help=f"Which lab: {' or '.join(PRESETS)}.")]
 Nodes = Annotated[int, typer.Option("--nodes", help="How many nodes.")]

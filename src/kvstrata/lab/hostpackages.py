@@ -31,6 +31,15 @@ TESTS: dict[str, tuple[str, ...]] = {
     "iproute2": ("tc",),
     "openssl": ("openssl",),
 }
+# What the lab's virtual machines need: QEMU, and what makes their disk.
+MACHINES: dict[str, tuple[str, ...]] = {
+    "qemu-system-x86": ("qemu-system-x86_64",),
+    "qemu-utils": ("qemu-img",),
+    "mmdebstrap": ("mmdebstrap",),
+    "debian-archive-keyring": ("/usr/share/keyrings/debian-archive-keyring.gpg",),
+    "e2fsprogs": ("mkfs.ext4",),
+    "openssh-client": ("ssh-keygen",),
+}
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 
@@ -72,9 +81,19 @@ def ensure(*, cgroup_v2: bool) -> None:
 
 def ensure_for_tests() -> None:
     """Install what the tests need and is missing; starts none of it. LabError as for `ensure`."""
+    _ensure(TESTS)
 
+
+def ensure_for_machines() -> None:
+    """Install what virtual machines need and is missing. LabError as for `ensure`."""
+    if os.geteuid() != 0:
+        raise LabError("machines need root: their disk is made of files of root's. Run it with sudo.")
+    _ensure(MACHINES)
+
+
+def _ensure(needed: dict[str, tuple[str, ...]]) -> None:
     def absent() -> list[str]:
-        return [package for package, places in TESTS.items() if not any(map(_present, places))]
+        return [package for package, places in needed.items() if not any(map(_present, places))]
 
     if absent() and os.geteuid() != 0:
         raise LabError(f"missing here: {', '.join(absent())}. Install them, or run this as root once.")

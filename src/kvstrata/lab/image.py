@@ -98,16 +98,19 @@ class Recipe:
         """Return the image's name in podman."""
         return f"localhost/kvstrata-node:{self.suite}-{self.digest()}"
 
-    def build_argv(self, scratch: Path) -> list[str]:
-        """Return the mmdebstrap command that makes `scratch`/node.tar of node.sources and overlay.tar there."""
+    def bootstrap_argv(self) -> list[str]:
+        """Return the beginning of an mmdebstrap command: the packages, how they are fetched and what stays out."""
         argv = ["mmdebstrap", "--mode=root", "--variant=apt", f"--include={','.join(self.packages)}"]
         # The package lists stay: a node's first apt-get update then fetches only what is new.
         argv.append("--skip=cleanup/apt/lists")
         argv += ['--aptopt=Apt::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
         argv += [f"--aptopt={line}" for line in self.apt_options]
-        argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
+        return argv + [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
+
+    def build_argv(self, scratch: Path) -> list[str]:
+        """Return the mmdebstrap command that makes `scratch`/node.tar of node.sources and overlay.tar there."""
         return [
-            *argv,
+            *self.bootstrap_argv(),
             f"--customize-hook=tar-in {scratch}/overlay.tar /",
             '--customize-hook=chroot "$1" update-ca-certificates',
             f'--customize-hook=chroot "$1" systemctl mask {" ".join(self.masked)}',
@@ -159,7 +162,8 @@ def host_recipe(suite: str) -> Recipe:
     return make_recipe(suite, sources, aptsources.host_transport_options(), proxy_settings(os.environ), tuple(extra))
 
 
-def _overlay(recipe: Recipe, path: Path) -> None:
+def write_overlay(recipe: Recipe, path: Path) -> None:
+    """Write the recipe's files, and the keys that its sources name, as a tar file."""
     keyrings = set(re.findall(r"^Signed-By: (/\S+)", recipe.sources, re.MULTILINE)) - {aptsources.KEYRING}
     contents = {file.path: (file.content.encode(), file.mode) for file in recipe.files}
     contents |= {name.lstrip("/"): (Path(name).read_bytes(), 0o644) for name in keyrings}
@@ -176,7 +180,7 @@ def _build(recipe: Recipe, target: Path, current: Step) -> None:
         scratch = Path(scratch_name)
         # mmdebstrap checks out as another user while it downloads.
         scratch.chmod(0o755)
-        _overlay(recipe, scratch / "overlay.tar")
+        write_overlay(recipe, scratch / "overlay.tar")
         (scratch / "node.sources").write_text(recipe.sources)
 
         def say(line: str) -> None:

@@ -13,10 +13,11 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Access:
-    """How to log in to the nodes of one lab: folder of key and known_hosts, and the user."""
+    """How to log in to the nodes of one lab: folder of key and known_hosts, the user, and the port."""
 
     folder: Path
     user: str = "root"
+    port: int = 22
 
     @property
     def key(self) -> Path:
@@ -43,7 +44,7 @@ class Access:
         return [
             *("ssh", "-i", str(self.key), "-o", "IdentitiesOnly=yes"),
             *("-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "StrictHostKeyChecking=yes"),
-            *("-o", "GlobalKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
+            *("-o", "GlobalKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-p", str(self.port)),
             *(*options, f"{self.user}@{address}"),
         ]
 
