@@ -1,0 +1,1 @@
+"""What the playbooks render of drives: udev rules, and the block of an inventory that names them."""
