@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kvstrata.host.settings import SYSTEMS, judge_host_settings, sysctls
+from kvstrata.host.settings import SYSTEMS, is_known, judge_host_settings, sysctls
 from kvstrata.host.units import units_to_change
 from kvstrata.paths import PROJECT
 
@@ -112,6 +112,23 @@ def test_more_open_files_than_the_kernel_allows_by_default_need_the_kernel_to_al
 def test_a_system_that_the_role_does_not_know_is_refused() -> None:
     (found,) = said({}, {"family": "Debian", "release": "Debian 11"})
     assert found == f"n1: operating system is 'Debian 11'; allowed: {', '.join(SYSTEMS)}"
+
+
+@pytest.mark.parametrize(
+    ("distribution", "version", "known"),
+    [
+        ("debian", "13", True),
+        ("ubuntu", "24.04", True),
+        ("ubuntu", "24", False),
+        ("ubuntu", "23.10", False),
+        ("rocky", "9.4", True),
+        ("rhel", "9.6", True),
+        ("rocky", "8.10", False),
+        ("arch", "", False),
+    ],
+)
+def test_a_system_is_known_by_what_it_says_of_itself(distribution: str, version: str, known: bool) -> None:
+    assert is_known(distribution, version) is known
 
 
 def test_enterprise_linux_has_no_timesyncd() -> None:

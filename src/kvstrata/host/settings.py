@@ -27,6 +27,14 @@ _SYSCTL = re.compile(r"[a-z][a-z0-9_-]*(\.[A-Za-z0-9_/-]+)+")
 _SERVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
 
 
+def is_known(distribution: str, version: str) -> bool:
+    """Tell whether the role knows a system, by ID and VERSION_ID of its /etc/os-release ("rocky", "9.4")."""
+    name = {"rhel": "redhat"}.get(distribution, distribution)
+    return any(
+        f"{name} {release}" in {each.lower() for each in SYSTEMS} for release in (version, version.split(".")[0])
+    )
+
+
 def sysctls(
     recommended: Mapping[str, Mapping[str, Any]], own: Mapping[str, Any], hugepages_mib: int = 0
 ) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kvstrata.host.settings import is_known
 from kvstrata.kvrocks.affinity import judge_affinity
 from kvstrata.preflight.drives import refused_drives
 from kvstrata.preflight.memory import judge_memory
@@ -56,6 +57,8 @@ def _system(where: str, systems: Mapping[str, Sequence[str]], seen: Mapping[str,
     if seen["version_id"] in systems.get(seen["id"], ()):
         return []
     allowed = ", ".join(f"{name} {'/'.join(releases)}" for name, releases in systems.items())
+    if is_known(seen["id"], seen["version_id"]):
+        allowed += "; this one is known to the roles of playbooks/hosts.yml alone, not to the services"
     return [Problem(where, "operating system", f"{seen['id']} {seen['version_id']}", allowed)]
 
 
