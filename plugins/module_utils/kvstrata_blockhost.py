@@ -10,8 +10,8 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -53,6 +53,8 @@ class Host:
     udev: str = "/run/udev/data"
     run: Callable[[Sequence[str]], tuple[int, str]] = run_command
     """Runs a command that only looks: argument list to exit status and output."""
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    """Files that stand for devices, in tests: path to major:minor."""
 
     def real(self, path: str) -> str:
         """Return where a path below /dev lies."""
@@ -64,7 +66,7 @@ class Host:
             mode = os.stat(self.real(path)).st_mode
         except OSError:
             return "missing"
-        return "block" if stat.S_ISBLK(mode) else "other"
+        return "block" if stat.S_ISBLK(mode) or self.number(path) else "other"
 
     def number(self, path: str) -> str:
         """Return major:minor of a block device, or nothing where the path is none."""
@@ -73,7 +75,7 @@ class Host:
         except OSError:
             return ""
         if not stat.S_ISBLK(status.st_mode):
-            return ""
+            return self.stand_ins.get(os.path.realpath(self.real(path)), "")
         return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
     def open(self, path: str, *, exclusive: bool = False) -> int:

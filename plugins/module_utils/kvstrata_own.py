@@ -58,6 +58,7 @@ def _own_filesystem(drive: Drive, device: Device) -> bool:
     content = device.content
     return (
         [(each.type, each.label, each.partition) for each in content.signatures] == [(drive.fstype, drive.label, 0)]
+        and content.signatures[0].uuid != ""
         and not content.tables
         and not content.member
         and len(device.nodes) == 1
@@ -96,7 +97,8 @@ def _only_member(device: Device) -> bool:
 
 def _carries(drive: Drive, array: Array) -> bool:
     signatures = [(each.type, each.label, each.partition) for each in array.content.signatures]
-    return signatures == [(drive.fstype, drive.label, 0)] and not array.content.tables
+    ours = signatures == [(drive.fstype, drive.label, 0)] and array.content.signatures[0].uuid != ""
+    return ours and not array.content.tables
 
 
 def _is_empty(array: Array) -> bool:
