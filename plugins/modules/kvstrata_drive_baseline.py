@@ -23,7 +23,7 @@ description: >-
   can read, and the fact says so in C(on_written_data).
 options:
   drives: {description: The drives as kvstrata_drive returns them., type: dict, required: true}
-  when:
+  measure:
     description: C(once) measures a drive that has no baseline yet, C(always) each, C(never) none.
     type: str
     choices: [once, always, never]
@@ -55,10 +55,10 @@ def described(drive: Mapping[str, Any]) -> dict[str, Any]:
     return {"devices": devices, "fstype": drive["fstype"], "uuid": drive["uuid"]}
 
 
-def is_due(when: str, old: Mapping[str, Any], new: dict[str, Any]) -> bool:
+def is_due(measure: str, old: Mapping[str, Any], new: dict[str, Any]) -> bool:
     """Tell whether a drive is to be measured: it never was, it is another one, or it always is."""
-    if when != "once":
-        return when == "always"
+    if measure != "once":
+        return measure == "always"
     return not old.get("baseline") or identity(dict(old)) != identity(new)
 
 
@@ -76,7 +76,7 @@ def held(paths: Sequence[str]) -> Iterator[list[str]]:
             os.close(descriptor)
 
 
-def measure(module: AnsibleModule, name: str, drive: Mapping[str, Any], seconds: int) -> dict[str, Any]:
+def measured_of(module: AnsibleModule, name: str, drive: Mapping[str, Any], seconds: int) -> dict[str, Any]:
     """Return the baseline of one drive."""
     data = written_data(drive["mount"])
     usage = os.statvfs(drive["mount"])
@@ -109,14 +109,14 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "drives": {"type": "dict", "required": True},
-            "when": {"type": "str", "choices": ["once", "always", "never"], "default": "once"},
+            "measure": {"type": "str", "choices": ["once", "always", "never"], "default": "once"},
             "seconds": {"type": "int", "default": 5},
             "path": {"type": "path", "default": "/etc/ansible/facts.d/kvstrata_drives.fact"},
         },
         supports_check_mode=True,
     )
     want = module.params
-    if want["when"] == "never":
+    if want["measure"] == "never":
         module.exit_json(changed=False, measured=[], msg="NOT MEASURED: nvme_baseline is never")
     old = read_fact(want["path"])
     new: dict[str, Any] = {}
@@ -126,12 +126,12 @@ def main() -> None:
             measured.append(name)  # blank as yet: it is measured when it has a file system
             continue
         new[name] = described(drive)
-        if not is_due(want["when"], old.get(name, {}), new[name]):
+        if not is_due(want["measure"], old.get(name, {}), new[name]):
             new[name]["baseline"] = old[name]["baseline"]
             continue
         measured.append(name)
         if not module.check_mode:
-            new[name]["baseline"] = measure(module, name, drive, want["seconds"])
+            new[name]["baseline"] = measured_of(module, name, drive, want["seconds"])
             # After each, so that a run that is interrupted has those that it measured.
             write_fact(
                 module, want["path"], {**{key: value for key, value in old.items() if key in want["drives"]}, **new}

@@ -42,7 +42,7 @@ def drive(node: Path, **changes: Any) -> dict[str, Any]:
 
 
 def run(node: Path, drives: dict[str, Any], when: str = "once", *, check_mode: bool = False) -> dict[str, Any]:
-    args = {"drives": drives, "when": when, "seconds": 2, "path": str(node / "facts.d" / "kvstrata_drives.fact")}
+    args = {"drives": drives, "measure": when, "seconds": 2, "path": str(node / "facts.d" / "kvstrata_drives.fact")}
     return run_module("kvstrata_drive_baseline", args, check_mode=check_mode, path=node)
 
 
