@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -230,7 +231,11 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     tools = Tools()
     wanted = [Drive.read(entry) for entry in module.params["drives"]]
     drives = Drives(wanted, module.params["wipe_tokens"], Host(), tools)
-    planned = drives.plan(module.params["lba_format"])
+    lba_format = module.params["lba_format"]
+    if module.check_mode and lba_format != "keep" and not shutil.which("nvme"):
+        drives.notes.append("NOT CHECKED in check mode: LBA formats, for nvme-cli is not installed yet")
+        lba_format = "keep"
+    planned = drives.plan(lba_format)
     actions = [step.text for each in planned.values() for step in each]
     if not module.check_mode:
         for drive in wanted:
