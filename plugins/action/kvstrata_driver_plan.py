@@ -50,9 +50,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if plan.refusals:
             where = facts["inventory_hostname"]
             raise AnsibleActionFail(report([refusal.problem(where) for refusal in plan.refusals]))
-        notes = list(plan.notes)
-        if not seen["real"]:
-            notes.append(f"A TEST: the GPUs, the kernel and its modules are those of {given['root']}, and none is real")
         step = activation(probe)
         return {
             "changed": False,
@@ -60,5 +57,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "activation": {"reboot": step.reboot, "load": step.load},
             "probe": {name: seen[name] for name in _SHOWN},
             "folder": folder_of(probe),
-            "warnings": notes,
+            "warnings": list(plan.notes),
         }

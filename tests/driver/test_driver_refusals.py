@@ -128,7 +128,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], list[str]]] = [
         "l40s",
         {"candidates": MIXED_OFFERS},
         {},
-        ["a version of nvidia-kernel-open-dkms that the repository has; it has: 570.133.20, 590.48.1"],
+        ["a version of nvidia-kernel-open-dkms that the repository has; it has: 570.133.20, 590.48.01"],
     ),
     (
         "controller",

@@ -72,7 +72,7 @@ def judge_offer(wanted: Wanted, probe: Probe, absent: Sequence[Package], headers
         if package.name == headers:
             refusals.append(_headers(probe, headers))
             continue
-        seen = ", ".join(sorted({".".join(map(str, driver_version(v))) or v for v in offers})) or "no such package"
+        seen = ", ".join(sorted({_upstream(version) for version in offers})) or "no such package"
         allowed = f"a version of {package.name} that the repository has; it has: {seen}"
         refusals.append(Refusal("not_in_repository", "nvidia_driver_version", wanted.version, allowed))
     return refusals
@@ -144,6 +144,11 @@ def _on_hold(probe: Probe, name: str) -> bool:
 
 def _offered(probe: Probe, package: Package) -> list[str]:
     return [version for version in (probe.candidates or {}).get(package.name, ()) if package.accepts(version)]
+
+
+def _upstream(version: str) -> str:
+    """Return a package's version without epoch and packaging revision."""
+    return version.rpartition(":")[2].partition("-")[0]
 
 
 def _order(version: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
