@@ -152,6 +152,12 @@ def test_the_fact_is_written_once_and_check_mode_writes_nothing(two_sockets: Mac
     assert run_module("kvstrata_numa", args, check_mode=True)["changed"] is False
 
 
+def test_a_map_that_is_switched_off_is_removed_and_places_nothing(two_sockets: Machine, tmp_path: Path) -> None:
+    two_sockets.map(tmp_path)
+    assert two_sockets.map(tmp_path, state="absent")["nodes"] == {}
+    assert list((tmp_path / "facts.d").iterdir()) == []
+
+
 def test_this_machine_can_be_mapped(tmp_path: Path) -> None:
     numa = run_module("kvstrata_numa", {"path": str(tmp_path / "x.fact")})["numa"]
     shown = {path.name.removeprefix("node") for path in Path("/sys/devices/system/node").glob("node[0-9]*")}
