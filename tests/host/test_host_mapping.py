@@ -10,7 +10,8 @@ from ansible.template import Templar, trust_as_template
 
 from kvstrata.paths import PROJECT
 
-FRESH, EARLIER = {"nodes": {"0": {}}}, {"nodes": {}}
+FRESH: dict[str, Any] = {"nodes": {"0": {}}}
+EARLIER: dict[str, Any] = {"nodes": {}}
 
 
 def mapped(name: str, **variables: Any) -> Any:
