@@ -15,6 +15,7 @@ Read = Callable[[int, int], bytes]
 
 _MOST_ENTRIES = 512
 _NO_UUID = b"\0" * 16
+_PROTECTIVE = 0xEE
 _MD_MAGIC = 0xA92B4EFC
 
 
@@ -34,7 +35,7 @@ class Table:
     """A partition table."""
 
     kind: str
-    """`gpt`, `gpt (backup)` or `dos`."""
+    """`gpt`, `gpt (backup)`, `dos`, or `PMBR`, which protects a GPT."""
     offset: int
     uuid: str
     partitions: tuple[Partition, ...]
@@ -94,18 +95,21 @@ def _dos(read: Read) -> Table | None:
     sector = read(0, 512)
     if len(sector) < 512 or sector[510:] != b"\x55\xaa":
         return None
-    partitions = []
+    partitions, protective = [], False
     for index in range(4):
         entry = sector[446 + 16 * index : 462 + 16 * index]
         start, sectors = struct.unpack_from("<II", entry, 8)
         # The boot sector of FAT and NTFS ends with the same two bytes, and has text where the entries would be.
         if entry[0] not in (0, 0x80):
             return None
-        if entry[4] and sectors:
+        # The entry that protects a GPT is no partition.
+        if entry[4] == _PROTECTIVE:
+            protective = True
+        elif entry[4] and sectors:
             partitions.append(Partition(index + 1, start * 512, sectors * 512, f"type {entry[4]:02x}"))
-    if not partitions:
+    if not partitions and not protective:
         return None
-    return Table("dos", 0, sector[440:444][::-1].hex(), tuple(partitions))
+    return Table("dos" if partitions else "PMBR", 0, sector[440:444][::-1].hex(), tuple(partitions))
 
 
 def member(read: Read, size: int) -> Member | None:

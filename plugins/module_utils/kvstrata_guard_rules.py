@@ -108,12 +108,16 @@ def content(device: Device, absolute: Sequence[tuple[str, str]]) -> Iterator[tup
         return
     held = device.content
     found: dict[str, list[str]] = {}
-    for table in held.tables:
-        found.setdefault("partition_table", []).append(f"a partition table ({table.kind}, {table.uuid})")
+    if held.tables:
+        # The copy at the end, and what protects the table, are told of only where it is not there itself.
+        main = [table for table in held.tables if table.kind in ("gpt", "dos")] or held.tables
+        found["partition_table"] = [f"a partition table ({table.kind}, {table.uuid})" for table in main]
     entries = [f"partition {part.index} ({part.title})" for table in held.tables for part in table.partitions]
     if device.partitions or entries:
         found["partition"] = [*device.partitions, *dict.fromkeys(entries)]
     for each in held.signatures:
+        if held.tables and not each.partition and each.type in ("gpt", "dos", "PMBR"):
+            continue
         where = f" in partition {each.partition}" if each.partition else ""
         names = " ".join(word for word in (each.label and f"'{each.label}'", each.uuid) if word)
         found.setdefault(reason_of(each.type), []).append(f"{each.type}{f' ({names})' if names else ''}{where}")

@@ -59,7 +59,8 @@ class Loop:
         options += ["--read-only"] if read_only else []
         self.device = command(["losetup", "--find", "--show", *options, str(self.image)]).strip()
         if partitions:
-            self.undo_later(["partx", "--delete", self.device])
+            # Whatever it could add of a damaged table is taken back.
+            self.undo_later(["sh", "-c", f"partx --delete {self.device} || true"])
             command(["partx", "--add", self.device])
         return self
 

@@ -70,7 +70,8 @@ class Machine:
             files: attributes of sysfs by name, "__" for "/".
         """
         folder = self.root / "sys" / "devices" / home / kernel
-        self.attributes(folder, dev=number, size=str(size // 512), ro="0", queue__logical_block_size="512", **files)
+        usual = {"dev": number, "size": str(size // 512), "ro": "0", "queue__logical_block_size": "512"}
+        self.attributes(folder, **{**usual, **files})
         (folder / "holders").mkdir(exist_ok=True)
         (folder / "slaves").mkdir(exist_ok=True)
         self._link(self.root / "sys" / "block" / kernel, folder)
