@@ -32,13 +32,14 @@ def base(path: str) -> str:
 
 
 def nodes(sys: str) -> dict[str, Any]:
-    """Return each NUMA node by its number: cpus as the kernel's list, memory_mib, distance to each node."""
+    """Return each NUMA node by its number: cpus as the kernel's list, memory_gib, distance to each node."""
     found = {}
     for folder in glob.glob(f"{sys}/devices/system/node/node[0-9]*"):
         memory = re.search(r"MemTotal:\s+(\d+) kB", read(f"{folder}/meminfo"))
         found[os.path.basename(folder)[len("node") :]] = {
             "cpus": read(f"{folder}/cpulist"),
-            "memory_mib": int(memory.group(1)) // 1024 if memory else 0,
+            # Rounded up: what a kernel keeps for itself changes with it, and the map must not.
+            "memory_gib": -(-int(memory.group(1)) >> 20) if memory else 0,
             "distance": [int(word) for word in read(f"{folder}/distance").split()],
         }
     return {name: found[name] for name in sorted(found, key=int)}
@@ -61,24 +62,23 @@ def ids_of(dev: str) -> dict[str, list[str]]:
     return found
 
 
-def namespaces(controller: str, ids: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Return the namespaces of a controller and their names by id.
+def names(device: str, ids: dict[str, list[str]]) -> list[str]:
+    """Return the names by id of all namespaces of an NVMe device.
 
-    With native multipath a controller has paths (nvme0c1n1), and the drive that is used is nvme0n1.
+    Not the kernel's names: those of two drives can swap at a reboot. With native multipath a controller has paths
+    (nvme0c1n1), and the drive that is used is nvme0n1.
     """
-    found = {}
-    for path in sorted(glob.glob(f"{controller}/nvme*n*")):
-        name = re.sub(r"c\d+n", "n", os.path.basename(path))
-        if re.fullmatch(r"nvme\d+n\d+", name):
-            found[name] = ids.get(name, [])
-    return found
+    found = []
+    for path in glob.glob(f"{device}/nvme/nvme[0-9]*/nvme[0-9]*n[0-9]*"):
+        found += ids.get(re.sub(r"c\d+n", "n", os.path.basename(path)), [])
+    return sorted(found)
 
 
 def topology(sys: str = "/sys", dev: str = "/dev") -> dict[str, Any]:
     """Return the map of the machine whose sysfs and device folder these are.
 
-    GPUs are in the order of their PCI addresses, in which nvidia-smi numbers them. `numa_node` is None where it is not
-    known.
+    Everything is in the order of PCI addresses, in which nvidia-smi numbers GPUs; nothing has a name that a reboot
+    could give to another. `numa_node` is None where it is not known.
     """
     known, ids = nodes(sys), ids_of(dev)
     found: dict[str, Any] = {**EMPTY, "nodes": known, "gpus": [], "nvme": [], "nics": []}
@@ -89,9 +89,7 @@ def topology(sys: str = "/sys", dev: str = "/dev") -> dict[str, Any]:
             if base(f"{device}/driver") not in NOT_THE_HOSTS:
                 found["gpus"].append(entry)
         elif kind == NVME:
-            for controller in sorted(glob.glob(f"{device}/nvme/nvme[0-9]*")):
-                name = os.path.basename(controller)
-                found["nvme"].append({**entry, "name": name, "namespaces": namespaces(controller, ids)})
+            found["nvme"].append({**entry, "ids": names(device, ids)})
         elif kind in NETWORK:
             interfaces = sorted(os.path.basename(path) for path in glob.glob(f"{device}/net/*"))
             if interfaces:

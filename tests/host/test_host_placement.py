@@ -8,11 +8,11 @@ import pytest
 
 from kvstrata.host.placement import cache_directives, drive_node, gpu_node, place_replicas, place_stores, working_nodes
 
-NODE = {"cpus": "0-31", "memory_mib": 65536, "distance": [10, 20]}
+NODE = {"cpus": "0-31", "memory_gib": 64, "distance": [10, 20]}
 
 
-def drive(name: str, node: int | None, *ids: str) -> dict[str, Any]:
-    return {"pci": "0000:01:00.0", "numa_node": node, "name": name, "namespaces": {f"{name}n1": list(ids)}}
+def drive(node: int | None, *ids: str) -> dict[str, Any]:
+    return {"pci": "0000:01:00.0", "numa_node": node, "ids": list(ids)}
 
 
 NUMA: dict[str, Any] = {
@@ -20,10 +20,10 @@ NUMA: dict[str, Any] = {
     "nodes": {"0": NODE, "1": {**NODE, "cpus": "32-63"}},
     "gpus": [{"pci": f"0000:{bus}:00.0", "numa_node": node} for bus, node in (("17", 0), ("3d", 0), ("97", 1))],
     "nvme": [
-        drive("nvme0", 0, "nvme-eui.00", "nvme-Model_A"),
-        drive("nvme1", 1, "nvme-eui.01"),
-        drive("nvme2", 1, "nvme-eui.02"),
-        drive("nvme3", None, "nvme-eui.03"),
+        drive(0, "nvme-eui.00", "nvme-Model_A"),
+        drive(1, "nvme-eui.01"),
+        drive(1, "nvme-eui.02"),
+        drive(None, "nvme-eui.03"),
     ],
     "nics": [],
 }

@@ -79,8 +79,8 @@ def test_two_sockets_are_mapped_with_their_gpus_in_the_order_of_nvidia_smi(
 ) -> None:
     numa = two_sockets.map(tmp_path)
     assert numa["nodes"] == {
-        "0": {"cpus": "0-15", "memory_mib": 65536, "distance": [10, 21]},
-        "1": {"cpus": "16-31", "memory_mib": 65536, "distance": [21, 10]},
+        "0": {"cpus": "0-15", "memory_gib": 64, "distance": [10, 21]},
+        "1": {"cpus": "16-31", "memory_gib": 64, "distance": [21, 10]},
     }
     assert [(gpu["pci"], gpu["numa_node"]) for gpu in numa["gpus"]] == [
         ("0000:17:00.0", 0),
@@ -92,10 +92,20 @@ def test_two_sockets_are_mapped_with_their_gpus_in_the_order_of_nvidia_smi(
 
 def test_a_drive_is_mapped_by_its_names_also_with_native_multipath(two_sockets: Machine, tmp_path: Path) -> None:
     drives = two_sockets.map(tmp_path)["nvme"]
-    assert [(drive["name"], drive["numa_node"], drive["namespaces"]) for drive in drives] == [
-        ("nvme0", 0, {"nvme0n1": ["nvme-Model_A", "nvme-eui.00"]}),
-        ("nvme1", 1, {"nvme1n1": ["nvme-eui.01"]}),
+    assert drives == [
+        {"pci": "0000:01:00.0", "numa_node": 0, "ids": ["nvme-Model_A", "nvme-eui.00"]},
+        {"pci": "0000:81:00.0", "numa_node": 1, "ids": ["nvme-eui.01"]},
     ]
+
+
+def test_the_kernel_may_swap_the_names_of_two_drives(tmp_path: Path) -> None:
+    maps = []
+    for boot, (first, second) in enumerate([("nvme0", "nvme1"), ("nvme1", "nvme0")]):
+        machine = Machine(tmp_path / str(boot), {0: "0-7"})
+        machine.drive("0000:01:00.0", first, 0, [f"{first}n1"], "nvme-eui.00")
+        machine.drive("0000:02:00.0", second, 0, [f"{second}n1"], "nvme-eui.01")
+        maps.append(machine.map(tmp_path))
+    assert maps[0] == maps[1]
 
 
 def test_on_one_socket_a_device_of_which_the_firmware_does_not_tell_is_there(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def working_nodes(numa: Mapping[str, Any]) -> list[int]:
 
     A node without CPUs is no place for a service's memory: it is a GPU's (Grace Hopper) or a CXL device's.
     """
-    nodes = [int(name) for name, node in numa.get("nodes", {}).items() if node["cpus"] and node["memory_mib"] > 0]
+    nodes = [int(name) for name, node in numa.get("nodes", {}).items() if node["cpus"] and node["memory_gib"] > 0]
     return sorted(nodes) if len(nodes) > 1 else []
 
 
@@ -25,12 +25,7 @@ def drive_node(numa: Mapping[str, Any], devices: Sequence[str]) -> int | None:
         numa: the host's map.
         devices: the drive's paths below /dev/disk/by-id.
     """
-    nodes_of = {
-        name: drive["numa_node"]
-        for drive in numa.get("nvme", [])
-        for names in drive["namespaces"].values()
-        for name in names
-    }
+    nodes_of = {name: drive["numa_node"] for drive in numa.get("nvme", []) for name in drive["ids"]}
     nodes = {nodes_of.get(PurePosixPath(device).name) for device in devices}
     return _one(nodes, working_nodes(numa))
 
