@@ -168,6 +168,11 @@ def test_what_is_no_list_of_cpus_is_refused(text: str) -> None:
         cpus(text)
 
 
+def test_a_drop_in_without_a_policy_places_by_cpus_alone() -> None:
+    assert drop_in({"numa_node": 1}, "none") == ""
+    assert drop_in({"cpus": "4", "numa_node": 1}, "none") == "[Service]\nCPUAffinity=4\n"
+
+
 @pytest.mark.parametrize(
     ("drive", "text"),
     [
