@@ -56,7 +56,7 @@ class Uses:
     loops: tuple[tuple[str, str], ...]
     """(kernel name of the loop device, number of the block device behind it)."""
     exports: tuple[tuple[str, str], ...]
-    """(what exports it, number): namespaces of the kernel's own NVMe target."""
+    """(what exports it, number): the kernel's own NVMe and SCSI targets."""
     writers: tuple[tuple[str, str], ...]
     """(process, number) of everyone who has a device open for writing."""
     pools: tuple[frozenset[str], ...]
@@ -192,11 +192,16 @@ def _loops(host: Host) -> Iterator[tuple[str, str]]:
 
 
 def _exports(host: Host) -> Iterator[tuple[str, str]]:
-    # The NVMe target opens its devices without claiming them.
-    for path in glob.glob(f"{host.sys}/kernel/config/nvmet/subsystems/*/namespaces/*/device_path"):
+    # The kernel's own targets open devices without claiming them (LIO at least where it takes them for files).
+    config = f"{host.sys}/kernel/config"
+    for path in glob.glob(f"{config}/nvmet/subsystems/*/namespaces/*/device_path"):
         number = host.number(text(path))
         if number:
             yield f"the NVMe target {path.split('/')[-4]}", number
+    for path in glob.glob(f"{config}/target/core/*/*/udev_path"):
+        number = host.number(text(path))
+        if number:
+            yield f"the SCSI target {'/'.join(path.split('/')[-3:-1])}", number
 
 
 def _writers(host: Host) -> Iterator[tuple[str, str]]:

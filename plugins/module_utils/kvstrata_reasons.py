@@ -89,7 +89,7 @@ REASONS: dict[str, Reason] = {
     ),
     "busy": Reason(
         False,
-        "the kernel refuses an exclusive open, a process has it open for writing, or the NVMe target exports it",
+        "the kernel refuses an exclusive open, a process has it open for writing, or a target (NVMe, LIO) exports it",
         "a drive that nobody else has in use",
     ),
     # What it holds.

@@ -210,3 +210,11 @@ def test_a_namespace_of_the_nvme_target_is_busy(machine: Machine) -> None:
     assert (refusal.reason, refusal.seen) == ("busy", "the NVMe target nqn.x exports nvme0n1")
     path.write_text("/dev/nvme9n1\n")
     assert judged(machine) == []
+
+
+def test_a_disk_of_the_scsi_target_is_busy(machine: Machine) -> None:
+    path = machine.root / "sys/kernel/config/target/core/fileio_0/disk1/udev_path"
+    path.parent.mkdir(parents=True)
+    path.write_text("/dev/nvme0n1\n")
+    (refusal,) = judge(machine.host(), entry("/dev/disk/by-id/nvme-eui.01")).refusals
+    assert (refusal.reason, refusal.seen) == ("busy", "the SCSI target fileio_0/disk1 exports nvme0n1")
