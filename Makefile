@@ -4,10 +4,10 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab lab-down verify test lint unit docs
+.PHONY: help env lab lab-down verify test test-baremetal lint unit docs
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env:
 	@scripts/bootstrap.sh
@@ -26,6 +26,9 @@ verify: env ## Verify the running lab
 
 test: env ## Run everything that CI runs, with a time for each step
 	python scripts/test.py
+
+test-baremetal: env ## Run the drives' and reboots' tests in emulated machines alone
+	python scripts/test.py baremetal
 
 lint: env ## Run the linters alone
 	python scripts/test.py lint

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Run everything that CI runs, or the steps named on the command line, and print the time of each.
 
-Steps: lint, unit, roles (a molecule scenario for each role), lab (the whole system, end to end).
+Steps: lint, unit, roles (a molecule scenario for each role), baremetal (drives and reboots in emulated machines), lab
+(the whole system, end to end).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from kvstrata.paths import PROJECT, cache_dir
 
-END_TO_END = "lab"
+# Scenarios that are groups of their own; the others are the roles'.
+BARE_METAL, END_TO_END = "baremetal", "lab"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def steps() -> Iterator[Step]:
     yield Step("unit", "environment with LMCache", ("kvstrata", "artifacts", "environment", "cpu"))
     yield Step("unit", "pytest faults", ("pytest", "-q", "tests/faults"))
     for scenario in scenarios():
-        group = "lab" if scenario == END_TO_END else "roles"
+        group = scenario if scenario in (BARE_METAL, END_TO_END) else "roles"
         yield Step(group, f"molecule {scenario}", ("molecule", "test", "--scenario-name", scenario))
 
 
