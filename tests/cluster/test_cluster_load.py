@@ -166,3 +166,31 @@ def test_a_file_is_read_and_a_bad_one_is_named(tmp_path: Path) -> None:
         load(broken)
     with pytest.raises(InvalidClusterError, match=r"missing\.json: No such file"):
         load(tmp_path / "missing.json")
+
+
+def test_a_document_that_says_nothing_of_sizes_has_defaults() -> None:
+    cluster = parse(copy.deepcopy(DOCUMENT))
+    cache = cluster.nodes[0].lmcache
+    assert cache
+    assert (cache.l1_gib, cache.min_load_gbps, cache.policy) == (None, 0.0, {"name": "all"})
+    assert (cluster.model.kv_dtype, cluster.model.tensor_parallel, cluster.nodes[0].gpus) == ("auto", 1, 0)
+
+
+def test_sizes_and_types_are_read_where_they_are_given() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["model"] |= {"kv_dtype": "fp8", "tensor_parallel": 4}
+    document["nodes"][0]["gpus"] = 8
+    document["nodes"][0]["lmcache"] |= {"l1_gib": 1.5, "min_load_gbps": 4, "policy": {"name": "second_use"}}
+    cluster = parse(document)
+    cache = cluster.nodes[0].lmcache
+    assert cache
+    assert (cache.l1_gib, cache.min_load_gbps, cache.policy) == (1.5, 4.0, {"name": "second_use"})
+    assert (cluster.model.kv_dtype, cluster.model.tensor_parallel, cluster.nodes[0].gpus) == ("fp8", 4, 8)
+
+
+@pytest.mark.parametrize(("field", "value"), [("l1_gib", -1), ("min_load_gbps", "fast"), ("policy", "all")])
+def test_a_wrong_size_or_policy_is_named(field: str, value: object) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["nodes"][0]["lmcache"][field] = value
+    with pytest.raises(InvalidClusterError, match=rf"nodes\[0\].lmcache.{field}: "):
+        parse(document)

@@ -77,6 +77,11 @@ class _At:
             raise InvalidClusterError(f"{path}: missing")
         return _At(path, self.value[key])
 
+    def get(self, key: str, default: object) -> _At:
+        """The value of a key that older documents lack."""
+        here = self.value if isinstance(self.value, dict) else {}
+        return self[key] if key in here else _At(f"{self.path}.{key}", default)
+
     def _expect(self, wanted: type | tuple[type, ...], name: str) -> Any:
         # bool is an int in Python, but never a port.
         wrong_bool = isinstance(self.value, bool) and wanted is not bool
@@ -106,6 +111,16 @@ class _At:
         if number <= 0:
             raise InvalidClusterError(f"{self.path}: {number:g}, allowed is more than 0")
         return number
+
+    def amount(self) -> float:
+        number = float(self._expect((int, float), "a number"))
+        if number < 0:
+            raise InvalidClusterError(f"{self.path}: {number:g}, allowed is 0 or more")
+        return number
+
+    def mapping(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._expect(dict, "an object")
+        return found
 
     def flag(self) -> bool:
         flag: bool = self._expect(bool, "true or false")
@@ -142,6 +157,8 @@ def _model(at: _At) -> Model:
         path=at["path"].text(),
         max_model_len=at["max_model_len"].integer(1),
         dtype=at["dtype"].text(),
+        kv_dtype=at.get("kv_dtype", "auto").text(),
+        tensor_parallel=at.get("tensor_parallel", 1).integer(1),
     )
 
 
@@ -176,6 +193,9 @@ def _lmcache(at: _At) -> LMCache:
         http_port=at["http_port"].port(),
         chunk_size=at["chunk_size"].integer(1),
         namespace=at["namespace"].optional(_At.text),
+        l1_gib=at.get("l1_gib", None).optional(_At.amount),
+        min_load_gbps=at.get("min_load_gbps", 0.0).amount(),
+        policy=at.get("policy", {"name": "all"}).mapping(),
     )
 
 
@@ -199,6 +219,7 @@ def _node(at: _At) -> Node:
         lmcache=at["lmcache"].optional(_lmcache),
         engines=tuple(at["engines"].each(_engine)),
         router=at["router"].optional(_router),
+        gpus=at.get("gpus", 0).integer(),
     )
 
 

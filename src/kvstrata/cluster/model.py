@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 
 class StoreEngine(StrEnum):
@@ -83,6 +85,11 @@ class LMCache:
     http_port: int
     chunk_size: int
     namespace: str | None
+    l1_gib: float | None = None
+    """Its DRAM tier; None in a document that does not say."""
+    min_load_gbps: float = 0.0
+    policy: Mapping[str, Any] = field(default_factory=lambda: {"name": "all"})
+    """What it writes to the stores."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,8 @@ class Model:
     path: str
     max_model_len: int
     dtype: str
+    kv_dtype: str = "auto"
+    tensor_parallel: int = 1
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,7 @@ class Node:
     lmcache: LMCache | None
     engines: tuple[Engine, ...]
     router: Router | None
+    gpus: int = 0
 
     @property
     def fabric_host(self) -> str:
