@@ -17,7 +17,7 @@ from typing import Any, Optional
 from ansible.module_utils.kvstrata_gpuprobe import Host
 
 OF_INTEREST = re.compile(
-    r".*nvidia.*|.*nvlsm.*|libnvsdm.*|cuda-(drivers.*|keyring)|libcuda1|libcudadebugger1|dkms"
+    r".*nvidia.*|.*nvlsm.*|libnvsdm.*|cuda-(drivers.*|keyring)|libcuda1|libcudadebugger1|libnvcuvid1|dkms"
     r"|linux-(image|headers|modules)-.*|kernel(-core|-devel.*|-headers|-modules.*)?|infiniband-diags"
 )
 DPKG_FORMAT = "${Package}\t${db:Status-Abbrev}\t${Version}\n"

@@ -19,6 +19,7 @@ OPEN_570 = {"version": "570.133.20", "flavour": "open", "signer": ""}
 LOCK = {"file": "/var/lib/dpkg/lock-frontend", "pid": 812, "process": "apt-get", "unit": "apt-daily-upgrade.service"}
 NEWER = {"nvidia-driver-cuda": {"version": "590.48.01-1", "held": False}}
 HELD = {"nvidia-driver-cuda": {"version": "570.133.20-1", "held": True}}
+LIBRARY = {"libnvidia-ml1": {"version": "570.133.20-1", "held": True}}
 PINNING = {"nvidia-driver-pinning-570": {"version": "570-1", "held": False}}
 OFFERS = {"nvidia-kernel-open-dkms": ["570.133.20-1", "590.48.01-1"]}
 MIXED_OFFERS = {**OFFERS, "nvidia-driver-cuda": ["580.95.05-1"], "linux-headers-6.1.0-40-amd64": ["6.1.153-1"]}
@@ -107,6 +108,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], list[str]]] = [
         ["update-secureboot-policy --new-key", "MOK.der", "nvidia_driver_build: precompiled"],
     ),
     ("held_elsewhere", "l40s", {"packages": HELD}, {}, ["nvidia-driver-cuda 570.133.20-1", "apt-mark unhold"]),
+    ("held_elsewhere", "l40s", {"packages": LIBRARY}, {}, ["libnvidia-ml1 570.133.20-1", "unhold libnvidia-ml1"]),
     ("pinned_elsewhere", "l40s", {"packages": PINNING}, {}, ["remove nvidia-driver-pinning-570"]),
     ("downgrade", "l40s", {"packages": NEWER}, {}, ["nvidia-driver-cuda 590.48.01-1", "nvidia_driver_allow_downgrade"]),
     (

@@ -11,6 +11,10 @@ _DRIVER = re.compile(
     r"nvidia-(kernel-(open-)?dkms|dkms|driver|utils|compute-utils|headless|persistenced|open)\b.*"
     r"|nvidia-fabric-?manager.*|libnvidia-compute.*|kmod-nvidia.*"
 )
+# Packages that have the driver's version, and depend on each other in it; the container toolkit has its own.
+_FAMILY = re.compile(
+    r"(lib)?nvidia-(?!container|docker|driver-pinning).*|libcuda1|libcudadebugger1|libnvcuvid1|cuda-drivers.*"
+)
 _PINNING = re.compile(r"nvidia-driver-pinning-([\d.]+)")
 
 
@@ -89,20 +93,28 @@ def _headers(probe: Probe, headers: str) -> Refusal:
 
 
 def _held(wanted: Wanted, probe: Probe, packages: Sequence[Package]) -> list[Refusal]:
+    """Judge holds of somebody else: on the packages themselves, and on what they depend on in one version."""
+    if not missing(probe, packages):
+        return []
+    named = {package.name: package for package in packages}
+    exact = f"{wanted.version}-*"
     refusals = []
-    for package in packages:
-        if _is_there(probe, package) or not _on_hold(probe, package.name):
-            continue
-        if package.name in (probe.own_holds or ()):
-            continue
-        given = f"{package.name} {probe.packages[package.name].version}"
-        undo = "dnf versionlock delete" if probe.system in ENTERPRISE else "apt-mark unhold"
-        allowed = (
-            f"a package that may move to {wanted.version}; somebody put this one on hold. "
-            f"If that is no longer meant: {undo} {package.name}"
-        )
-        refusals.append(Refusal("held_elsewhere", "package on hold", given, allowed))
+    for name, installed in sorted(probe.packages.items()):
+        package = named.get(name) or Package(name, exact)
+        ours = name in (probe.own_holds or ())
+        moves = name in named or (_FAMILY.fullmatch(name) and len(driver_version(installed.version)) > 1)
+        if installed.held and not ours and moves and not package.accepts(installed.version):
+            refusals.append(_hold(wanted, probe, f"{name} {installed.version}", name))
     return refusals
+
+
+def _hold(wanted: Wanted, probe: Probe, given: str, name: str) -> Refusal:
+    undo = "dnf versionlock delete" if probe.system in ENTERPRISE else "apt-mark unhold"
+    allowed = (
+        f"a package that may move to {wanted.version}; somebody put this one on hold. "
+        f"If that is no longer meant: {undo} {name}"
+    )
+    return Refusal("held_elsewhere", "package on hold", given, allowed)
 
 
 def _pinned(wanted: Wanted, probe: Probe) -> list[Refusal]:
