@@ -178,7 +178,7 @@ def test_a_host_without_the_python_of_the_wheels_is_refused(bad_hosts: Outcome) 
 
 
 def test_an_unsupported_system_is_refused_with_the_supported_ones(bad_hosts: Outcome) -> None:
-    assert bad_hosts.only("n1: operating system").endswith("; allowed: minix 2, plan9 3/4")
+    assert "; allowed: minix 2, plan9 3/4" in bad_hosts.only("n1: operating system")
 
 
 def test_a_fabric_address_that_the_host_has_not_is_refused(bad_hosts: Outcome) -> None:
