@@ -8,6 +8,7 @@ from kvstrata.artifacts.cli import app as artifacts_app
 from kvstrata.bench.cli import app as bench_app
 from kvstrata.cache.cli import app as cache_app
 from kvstrata.lab.cli import app as lab_app
+from kvstrata.plan.cli import plan
 from kvstrata.verify.cli import verify
 
 app = typer.Typer(help="Hyper-converged LLM serving with a tiered KV cache.", no_args_is_help=True)
@@ -15,6 +16,7 @@ app.add_typer(artifacts_app, name="artifacts")
 app.add_typer(bench_app, name="bench")
 app.add_typer(cache_app, name="cache")
 app.add_typer(lab_app, name="lab")
+app.command()(plan)
 app.command()(verify)
 
 

@@ -1,0 +1,270 @@
+"""One replica serving conversations, step by step: continuous batching, HBM, and loads from the tiers.
+
+How vLLM's scheduler works, in short: each step decodes one token for every running sequence and fills the rest of its
+token budget with prefills in order of arrival. A prompt whose KV is being loaded waits until it is there, without
+holding up the others. Loads of a tier come one after another at the replica's share of the tier's rate. With
+`min_load_gbps` a load that would arrive later than computing takes is cut, as kvstrata.l2.breakeven does.
+
+Left out: writes to the drives take nothing from reads (kvstrata.l2 lets loads go first), preemption (a sequence starts
+when its prompt and answer fit), time that copies between HBM and DRAM take from the GPU, and what LMCache itself needs.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from kvstrata.plan.caches import NOTHING, Found, Hbm, Offload
+from kvstrata.plan.engine import REQUEST_OVERHEAD_S, Engine
+from kvstrata.plan.tiers import Tier, TierName
+from kvstrata.plan.workload import Turn, Workload, conversations
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What serves: a replica and its share of its node's tiers."""
+
+    engine: Engine
+    tiers: tuple[Tier, ...]
+    sharing: int
+    """Replicas of the node, which share rates and DRAM."""
+    fleet: int
+    """Replicas of the site, which share the drives' capacity."""
+    chunk_tokens: int
+    min_load_gbps: float = 0.0
+
+    def chunks(self, name: TierName) -> int:
+        """Return how many chunks this replica's share of a tier holds."""
+        size = self.engine.kv.stored_bytes_per_token * self.chunk_tokens
+        parts = self.sharing if name is TierName.DRAM else self.fleet
+        return next((int(tier.capacity_gib * GIB / parts / size) for tier in self.tiers if tier.name is name), 0)
+
+    def seconds_per_byte(self, name: TierName) -> float:
+        """Return what a stored byte takes from a tier while all replicas of the node load; 0 without that tier."""
+        return next((self.sharing / (tier.gbps * 1e9) for tier in self.tiers if tier.name is name), 0.0)
+
+
+@dataclass
+class Outcome:
+    """What happened to the requests that were counted, by the moment of their first token."""
+
+    seconds: float = 0.0
+    requests: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    hbm_tokens: int = 0
+    dram_tokens: int = 0
+    ssd_tokens: int = 0
+    written_bytes: float = 0.0
+    ttft_s: list[float] = field(default_factory=list)
+
+    def quantile(self, share: float) -> float:
+        """Return the TTFT that this share of requests did not exceed, by nearest rank; 0 without requests."""
+        ordered = sorted(self.ttft_s)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+    @property
+    def output_per_s(self) -> float:
+        """Tokens of answers a second."""
+        return self.output_tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def hit_rate(self) -> float:
+        """Tokens from any cache / all prompt tokens."""
+        return (self.hbm_tokens + self.dram_tokens + self.ssd_tokens) / max(1, self.prompt_tokens)
+
+
+@dataclass
+class _Request:
+    user: int
+    conversation: int
+    turn: Turn
+    arrived: float
+    found: Found
+    position: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.turn.prompt + self.turn.output
+
+
+class Simulation:
+    """One run, for one call of `run`."""
+
+    def __init__(self, setup: Setup, workload: Workload, users: int, think_s: float, seed: int) -> None:
+        """Prepare `users` users of one replica, who think `think_s` seconds (exponential, mean) between their turns."""
+        self._setup, self._users, self._think = setup, users, think_s
+        self._rng = random.Random(seed)  # noqa: S311 - a workload, no secret
+        self._source = conversations(workload, seed)
+        self._hbm = Hbm(setup.engine.hbm_tokens)
+        chunks = {name: setup.chunks(name) for name in TierName}
+        self._offload = Offload(setup.chunk_tokens, chunks[TierName.DRAM], chunks[TierName.SSD])
+        self._tier_free = dict.fromkeys(TierName, 0.0)
+        self._per_byte = {name: setup.seconds_per_byte(name) for name in TierName}
+        self._arrivals: list[tuple[float, int, _Request]] = []
+        self._loading: list[tuple[float, int, _Request]] = []
+        self._blocked: deque[_Request] = deque()
+        self._ready: deque[_Request] = deque()
+        self._running: list[tuple[int, int, _Request]] = []
+        self._left: dict[int, tuple[int, Iterator[Turn]]] = {}
+        self._held: list[list[Turn]] = []
+        self._number = self._context = self._steps = self._begun = self._written = 0
+        self._todo = self._from = self._distinct = 0
+        self._now = 0.0
+        self._started: float | None = None
+        self._exhausted = False
+        self._outcome = Outcome()
+
+    def run(self, held: int, counted_from: int, distinct: int = 0, to_the_end: bool = False) -> Outcome:
+        """Hold conversations one after another and return what happened in a part of the run.
+
+        Args:
+            held: conversations to begin.
+            counted_from: counting starts when this one begins, and ends when no further one can.
+            distinct: after so many the same ones are held again; 0 is never.
+            to_the_end: count until the last user is gone, as a benchmark does.
+
+        Raises:
+            ValueError: when a conversation is longer than all of HBM.
+        """
+        self._todo, self._from, self._distinct = held, counted_from, distinct
+        for user in range(min(self._users, held)):
+            self._next_turn(user, self._rng.random() * self._think)
+        while (self._arrivals or self._loading or self._blocked or self._ready or self._running) and (
+            to_the_end or not self._exhausted
+        ):
+            self._take_arrivals()
+            if self._ready or self._running:
+                self._step()
+            elif self._arrivals or self._loading:
+                self._now = max(self._now, min(queue[0][0] for queue in (self._arrivals, self._loading) if queue))
+            else:
+                raise ValueError("HBM holds less than one conversation")
+        out = self._outcome
+        out.seconds = self._now - (self._started or 0.0)
+        size = self._bytes * self._setup.chunk_tokens
+        out.written_bytes = (self._offload.written_chunks - self._written) * size
+        return out
+
+    def _next_turn(self, user: int, wait: float) -> None:
+        number, turns = self._left.get(user, (-1, iter(())))
+        turn = next(turns, None)
+        if turn is None:
+            if self._begun >= self._todo:
+                self._exhausted = True
+                return
+            number, turns = self._conversation(self._begun)
+            if self._begun >= self._from and self._started is None:
+                self._started, self._written = self._now, self._offload.written_chunks
+            self._begun += 1
+            self._left[user] = (number, turns)
+            turn = next(turns)
+        self._number += 1
+        request = _Request(user, number, turn, self._now + wait, NOTHING)
+        heapq.heappush(self._arrivals, (request.arrived, self._number, request))
+
+    def _conversation(self, begun: int) -> tuple[int, Iterator[Turn]]:
+        if not self._distinct:
+            return begun, iter(next(self._source))
+        if begun < self._distinct:
+            self._held.append(next(self._source))
+        return begun % self._distinct, iter(self._held[begun % self._distinct])
+
+    def _take_arrivals(self) -> None:
+        while self._arrivals and self._arrivals[0][0] <= self._now:
+            self._blocked.append(heapq.heappop(self._arrivals)[2])
+        while self._blocked and self._start(self._blocked[0]):
+            self._blocked.popleft()
+        while self._loading and self._loading[0][0] <= self._now:
+            self._ready.append(heapq.heappop(self._loading)[2])
+
+    def _start(self, request: _Request) -> bool:
+        here = self._hbm.admit(request.conversation, request.total)
+        if here is None:
+            return False
+        here = min(here, request.turn.prompt - 1)
+        found = self._cut(self._offload.look_up(request.conversation, request.turn.prompt, here))
+        request.found, request.position = found, found.cached
+        ready = self._now
+        for name, tokens in ((TierName.DRAM, found.dram), (TierName.SSD, found.ssd)):
+            if tokens:
+                begin = max(self._now, self._tier_free[name])
+                self._tier_free[name] = begin + tokens * self._bytes * self._per_byte[name]
+                ready = max(ready, self._tier_free[name])
+        self._number += 1
+        heapq.heappush(self._loading, (ready, self._number, request))
+        return True
+
+    @property
+    def _bytes(self) -> float:
+        return self._setup.engine.kv.stored_bytes_per_token
+
+    def _cut(self, found: Found) -> Found:
+        """Leave out what the drives would deliver later than computing takes."""
+        if not self._setup.min_load_gbps or not found.ssd:
+            return found
+        waiting = max(0.0, self._tier_free[TierName.SSD] - self._now)
+        per_token = self._bytes * self._per_byte[TierName.SSD]
+        computed = (found.dram + found.ssd) * self._bytes / (self._setup.min_load_gbps * 1e9)
+        return found if waiting + found.ssd * per_token <= computed else Found(found.hbm, 0, 0, found.reach)
+
+    def _step(self) -> None:
+        """Compute one step, or as many as pass with nothing but decoding."""
+        engine, decoding = self._setup.engine, len(self._running)
+        budget, new, attention, read = engine.step_tokens - decoding, 0, 0.0, self._context
+        done = []
+        while self._ready and budget > 0:
+            request = self._ready[0]
+            tokens = min(budget, request.turn.prompt - request.position)
+            attention += engine.kv.shape.attention_flops(request.position, tokens)
+            read += request.position
+            request.position += tokens
+            budget, new = budget - tokens, new + tokens
+            if request.position == request.turn.prompt:
+                done.append(self._ready.popleft())
+        seconds = engine.step_s(decoding + new, attention, read, max(1, decoding + len(done)))
+        steps = 1 if new else self._quiet_steps(seconds)
+        self._now += steps * seconds
+        self._steps += steps
+        self._context += steps * decoding
+        for request in done:
+            self._first_token(request)
+        while self._running and self._running[0][0] <= self._steps:
+            self._end(heapq.heappop(self._running)[2])
+
+    def _quiet_steps(self, seconds: float) -> int:
+        """Return how many steps pass before a sequence ends, or one arrives or is loaded."""
+        steps = self._running[0][0] - self._steps
+        events = [queue[0][0] for queue in (self._arrivals, self._loading) if queue]
+        if events:
+            steps = min(steps, int((min(events) - self._now) / seconds) + 1)
+        # The context grows by one token a sequence and step: short strides keep its mean honest.
+        return max(1, min(steps, 64))
+
+    def _first_token(self, request: _Request) -> None:
+        turn, found = request.turn, request.found
+        self._offload.take(request.conversation, turn.prompt, found.reach)
+        self._context += turn.prompt
+        self._number += 1
+        heapq.heappush(self._running, (self._steps + turn.output - 1, self._number, request))
+        if self._started is None:
+            return
+        out = self._outcome
+        out.requests += 1
+        out.prompt_tokens += turn.prompt
+        out.hbm_tokens += found.hbm
+        out.dram_tokens += found.dram
+        out.ssd_tokens += found.ssd
+        out.output_tokens += turn.output
+        out.ttft_s.append(self._now - request.arrived + REQUEST_OVERHEAD_S.value)
+
+    def _end(self, request: _Request) -> None:
+        self._context -= request.total - 1
+        self._hbm.end(request.conversation, request.total)
+        think = self._rng.expovariate(1 / self._think) if self._think else 0.0
+        self._next_turn(request.user, think)

@@ -1,0 +1,208 @@
+"""The simulated replica: caches, scheduling, and the curve over users."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvstrata.bench.workloads import multi_turn
+from kvstrata.plan.caches import BLOCK, Hbm, Offload
+from kvstrata.plan.curve import curve, sets
+from kvstrata.plan.engine import REQUEST_OVERHEAD_S
+from kvstrata.plan.reading import BadInputError
+from kvstrata.plan.simulate import Outcome, Setup, Simulation
+from kvstrata.plan.tiers import Tier, TierName
+from kvstrata.plan.wear import wear_of, writable_gbps
+from kvstrata.plan.workload import Range, Workload, conversations
+from tests.plan.samples import GB, dram, engine, node, seen, ssd
+
+ONE = Workload("one", messages=Range(6, 6), prefix=Range(1000, 1000), turn_in=Range(100, 100), turn_out=Range(160, 160))
+
+
+def setup(tiers: tuple[Tier, ...] = (), kv_cache_gib: float | None = 12.0, cut: float = 0.0) -> Setup:
+    return Setup(engine(kv_cache_gib=kv_cache_gib), tiers, 1, 1, 256, cut)
+
+
+def ran(made: Setup, users: int, workload: Workload | None = None, seed: int = 1, think_s: float = 0.0) -> Outcome:
+    return Simulation(made, workload or Workload(), users, think_s, seed).run(3 * users, users)
+
+
+def test_conversations_are_those_of_the_bench() -> None:
+    # bench.workloads has every turn of 400 conversations in one list; only order and answers' lengths are lost there.
+    held = multi_turn(1)
+    source = conversations(Workload(), 1)
+    mine = [next(source) for _ in range(400)]
+    assert sum(len(turns) for turns in mine) == pytest.approx(len(held), rel=0.05)
+    prompts = sum(turn.prompt for turns in mine for turn in turns)
+    assert prompts == pytest.approx(sum(request.prompt_tokens for request in held), rel=0.08)
+
+
+def test_the_mean_prompt_is_that_of_many_conversations() -> None:
+    source = conversations(Workload(), 5)
+    prompts = [turn.prompt for _ in range(3000) for turn in next(source)]
+    assert sum(prompts) / len(prompts) == pytest.approx(Workload().mean_prompt, rel=0.03)
+    assert max(prompts) < Workload().longest
+
+
+def test_a_single_user_finds_its_conversation_in_hbm() -> None:
+    simulation = Simulation(setup(), ONE, 1, 0.0, 1)
+    outcome = simulation.run(1, 0, to_the_end=True)
+    # Three turns; each finds what it and its answer left, in whole blocks.
+    assert outcome.requests == 3
+    assert outcome.hbm_tokens == sum(tokens // BLOCK * BLOCK for tokens in (1260, 1520))
+    assert outcome.prompt_tokens == 1100 + 1360 + 1620
+
+
+def test_the_first_turn_takes_as_long_as_its_prefill() -> None:
+    outcome = Simulation(setup(), ONE, 1, 0.0, 1).run(1, 0, to_the_end=True)
+    assert outcome.ttft_s[0] == pytest.approx(engine().prefill_s(1100), rel=0.01)
+
+
+def test_a_hit_in_dram_takes_its_load_and_the_rest() -> None:
+    # HBM for one conversation alone; two users take turns, so each finds its own only in DRAM.
+    made = setup((dram(100, gbps := 2.0),), kv_cache_gib=1820 * 131072 / 2**30)
+    outcome = Simulation(made, ONE, 2, 0.0, 1).run(2, 0, to_the_end=True)
+    assert outcome.dram_tokens > 0
+    loading = 1280 * 131072 / (gbps * 1e9)
+    rest = engine().compute_s(1360, 1280)
+    assert max(outcome.ttft_s) > loading + rest + REQUEST_OVERHEAD_S.value
+
+
+def test_a_seed_gives_the_same_run_and_another_one_another() -> None:
+    made = setup((dram(60),))
+    first, again, other = ran(made, 40), ran(made, 40), ran(made, 40, seed=2)
+    assert first == again
+    assert first != other
+
+
+def test_every_tier_adds_hits_where_the_one_above_is_small() -> None:
+    behind = dram(18)
+    alone, with_dram, with_both = (ran(setup(tiers), 60) for tiers in ((), (behind,), (behind, ssd(14, behind))))
+    assert alone.hit_rate + 0.05 < with_dram.hit_rate < with_both.hit_rate - 0.05
+    assert with_both.ssd_tokens > 0
+    assert with_both.written_bytes > 0
+    assert with_dram.written_bytes == 0
+
+
+def test_a_slow_tier_makes_serving_slower_than_none_and_cutting_prevents_that() -> None:
+    behind = dram(6)
+    slow = (behind, ssd(0.28, behind))
+    alone, hurt, cut = ran(setup(), 60), ran(setup(slow), 60), ran(setup(slow, cut=5.2), 60)
+    assert hurt.output_per_s < 0.6 * alone.output_per_s
+    assert cut.output_per_s > 0.95 * alone.output_per_s
+
+
+def test_users_who_think_ask_less() -> None:
+    busy, idle = ran(setup(), 20), ran(setup(), 20, think_s=30)
+    assert idle.output_per_s < 0.5 * busy.output_per_s
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), rate=st.floats(0.5, 20), more=st.floats(2, 20))
+def test_a_faster_tier_serves_no_less(seed: int, rate: float, more: float) -> None:
+    behind = dram(6)
+    slow, fast = (ran(setup((behind, ssd(gbps, behind))), 30, seed=seed).output_per_s for gbps in (rate, rate * more))
+    # Another order of arrivals moves hits a little.
+    assert fast > 0.93 * slow
+
+
+@given(sizes=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 300)), max_size=60))
+def test_hbm_never_holds_more_than_there_is(sizes: list[tuple[int, int]]) -> None:
+    hbm, running = Hbm(640), dict[int, int]()
+    for conversation, tokens in sizes:
+        if conversation in running:
+            hbm.end(conversation, running.pop(conversation))
+        elif hbm.admit(conversation, tokens) is not None:
+            running[conversation] = tokens
+        held = sum(hbm.held(one) for one in range(6))
+        assert held + sum(running.values()) <= 640
+
+
+def test_the_oldest_loses_its_tail_first() -> None:
+    hbm = Hbm(640)
+    for conversation in (1, 2):
+        assert hbm.admit(conversation, 320) == 0
+        hbm.end(conversation, 320)
+    assert hbm.admit(3, 32) == 0
+    assert (hbm.held(1), hbm.held(2)) == (288, 320)
+
+
+def test_running_sequences_are_not_pushed_out() -> None:
+    hbm = Hbm(100)
+    assert hbm.admit(1, 90) == 0
+    assert hbm.admit(2, 20) is None
+
+
+def test_a_hit_is_a_contiguous_prefix_and_leaves_one_token_to_compute() -> None:
+    offload = Offload(16, 100, 0)
+    offload.take(1, 64, 0)
+    assert offload.look_up(1, 64, 0).dram == 48
+    assert offload.look_up(1, 65, 0).dram == 64
+    assert offload.look_up(1, 65, 40).dram == 24
+    assert offload.look_up(2, 65, 0).cached == 0
+
+
+def test_what_dram_lost_comes_from_the_drives() -> None:
+    offload = Offload(16, 10, 1000)
+    for conversation in range(20):
+        offload.take(conversation, 64, 0)
+    found = offload.look_up(0, 65, 0)
+    assert (found.dram, found.ssd) == (0, 64)
+    assert offload.written_chunks == 80
+
+
+def test_the_curve_has_a_point_for_each_number_of_users_and_think_time() -> None:
+    made = replace(setup((dram(6),)), fleet=4)
+    points = curve(made, Workload(), (4, 42), (0.0, 10.0), 1, 0.0)
+    assert [(point.users, point.think_s) for point in points] == [(4, 0), (42, 0), (4, 10), (42, 10)]
+    assert points[0].outcomes.keys() == {"hbm", "+dram"}
+    assert points[0].speedup("hbm") == points[0].ttft_ratio("hbm") == 1
+
+
+def test_sets_of_tiers_build_on_each_other() -> None:
+    behind = dram(6)
+    assert list(sets((behind, ssd(1, behind)), 4.0)) == ["hbm", "+dram", "+ssd", "+ssd, cut"]
+    assert list(sets((behind,), 0.0)) == ["hbm", "+dram"]
+
+
+def test_hbm_that_holds_no_conversation_is_refused() -> None:
+    with pytest.raises(BadInputError, match=r"tokens of KV in HBM is 819; allowed: at least"):
+        curve(setup(kv_cache_gib=0.1), Workload(), (1,), (0.0,), 1, 0.0)
+
+
+def test_quantiles_are_by_nearest_rank() -> None:
+    values = list(range(100))
+    random.Random(1).shuffle(values)  # noqa: S311 - a test's order
+    outcome = Outcome(ttft_s=[float(value) for value in values])
+    assert (outcome.quantile(0.5), outcome.quantile(0.95), outcome.quantile(1.0)) == (50, 95, 99)
+    assert Outcome().quantile(0.5) == 0
+
+
+def test_wear_is_what_was_worked_out_by_hand() -> None:
+    # 0.8 GB/s over 8 drives: 0.1 GB/s * 1.25 * 86,400 s = 10.8 TB a day on 3.84 TB; rated 7,008 TB.
+    found = wear_of(node().drives, 0.8e9)
+    assert len(found) == 8
+    assert found[0].tb_per_day == pytest.approx(10.8)
+    assert found[0].dwpd == pytest.approx(10.8 / 3.84)
+    assert found[0].years == pytest.approx(7008 / 10.8 / 365.25)
+
+
+def test_drives_without_a_rating_and_idle_ones_have_no_end() -> None:
+    unrated = tuple(replace(drive, tbw=None) for drive in node().drives)
+    assert {wear.years for wear in wear_of(unrated, 1e9)} == {None}
+    assert {wear.years for wear in wear_of(node().drives, 0.0)} == {None}
+
+
+def test_stores_take_no_more_than_drives_and_processor_write() -> None:
+    slow = tuple(replace(drive, write_gbps=seen(0.1)) for drive in node().drives)
+    assert writable_gbps(replace(node(), drives=slow)) == pytest.approx(8 * 0.1 * 0.82)
+    assert writable_gbps(replace(node(), cpu_cores=seen(6.48))) == pytest.approx(1 / GB)
+
+
+def test_a_tier_that_is_not_there_takes_no_time() -> None:
+    assert setup().seconds_per_byte(TierName.SSD) == 0
+    assert setup().chunks(TierName.DRAM) == 0
