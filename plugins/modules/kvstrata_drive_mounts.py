@@ -181,6 +181,8 @@ def own(module: AnsibleModule, mounts: Sequence[dict[str, Any]]) -> list[str]:
         changed = module.set_owner_if_different(entry["mount"], module.params["owner"], False)
         changed = module.set_group_if_different(entry["mount"], module.params["group"], changed)
         changed = module.set_mode_if_different(entry["mount"], module.params["mode"], changed)
+        # A new file system has no label of SELinux, where there is SELinux.
+        changed = module.set_default_selinux_context(entry["mount"], changed)
         if changed:
             actions.append(f"set owner and mode of {entry['mount']}")
     return actions
