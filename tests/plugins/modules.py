@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,12 @@ runpy.run_path(os.environ["MODULE"], run_name="__main__")
 
 
 def run_module(
-    name: str, args: Mapping[str, Any], *, check_mode: bool = False, path: Path | None = None
+    name: str,
+    args: Mapping[str, Any],
+    *,
+    check_mode: bool = False,
+    path: Path | None = None,
+    under: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run a module and return its result.
 
@@ -31,11 +36,12 @@ def run_module(
         args: the task's arguments.
         check_mode: whether Ansible runs with --check.
         path: a folder that comes first on PATH.
+        under: a command that runs the module.
     """
     given = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check_mode}}
     search = os.environ["PATH"] if path is None else f"{path}:{os.environ['PATH']}"
     completed = subprocess.run(
-        [sys.executable, "-c", RUN],
+        [*under, sys.executable, "-c", RUN],
         input=json.dumps(given),
         env={**os.environ, "PATH": search, "MODULE": str(PROJECT / "plugins" / "modules" / f"{name}.py")},
         capture_output=True,

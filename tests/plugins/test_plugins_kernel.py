@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,47 @@ def test_of_two_files_with_one_name_the_one_in_etc_counts(kernel: Kernel) -> Non
 def test_a_later_ratio_would_undo_the_bytes(kernel: Kernel) -> None:
     kernel.write("etc/sysctl.d/99-local.conf", "vm.dirty_ratio = 40\n")
     assert "sets at every boot after us, vm.dirty_ratio = 40" in kernel.set(sysctl("vm.dirty_bytes", "8192"))["msg"]
+
+
+IDLE = "/proc/sys/net/ipv4/tcp_slow_start_after_idle"
+NAMESPACE = ("unshare", "--net")
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Any:
+    """Set sysctls of a network namespace, which ends with the module: a real kernel, and nothing of this machine.
+
+    What the namespace had at its end is in the result, as `idle`.
+    """
+    if subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("NOT CHECKED: making a network namespace needs root")
+
+    def run(*sysctls: dict[str, Any], **options: Any) -> dict[str, Any]:
+        files = {"sysctl_file": str(tmp_path / "90.conf"), "boot_file": str(tmp_path / "boot.conf")}
+        seen = tmp_path / "seen"
+        look = ("sh", "-c", f'"$@"; cat {IDLE} >{seen}', "sh")
+        args = {"sysctls": list(sysctls), **files}
+        result = run_module("kvstrata_kernel", args, under=(*NAMESPACE, *look), **options)
+        return {**result, "idle": seen.read_text().strip()}
+
+    return run
+
+
+def test_a_real_kernel_takes_what_is_wanted(real: Any) -> None:
+    result = real(sysctl("net.ipv4.tcp_slow_start_after_idle", "0"), sysctl("net.ipv4.tcp_rmem", "4096 131072 8388608"))
+    assert result["set"] == ["net.ipv4.tcp_rmem", "net.ipv4.tcp_slow_start_after_idle"]
+    assert result["idle"] == "0"
+
+
+def test_a_real_kernel_that_refuses_a_value_has_the_one_before_it_put_back(real: Any, tmp_path: Path) -> None:
+    wanted = [sysctl("net.ipv4.tcp_slow_start_after_idle", "0"), sysctl("net.ipv4.tcp_rmem", "4096 -1 -1")]
+    result = real(*wanted)
+    assert result["failed"] is True
+    assert "net.ipv4.tcp_rmem is '4096 -1 -1'; allowed: what the kernel takes" in result["msg"]
+    assert "Invalid argument" in result["msg"]
+    assert "NOT PUT BACK" not in result["msg"]
+    assert result["idle"] == "1"
+    assert not (tmp_path / "90.conf").exists()
 
 
 @pytest.mark.parametrize(
