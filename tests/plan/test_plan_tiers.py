@@ -88,6 +88,13 @@ def test_links_carry_the_latent_of_mla_once_for_each_rank() -> None:
     assert links["GPU links"].value == pytest.approx(8 * 63 * 0.87)
 
 
+def test_a_single_load_has_only_its_own_links() -> None:
+    tier = named(tiers_of(node(), deployment()), TierName.DRAM)
+    assert tier.gbps == 300
+    assert tier.gbps_of(1) == pytest.approx(63 * 0.87)
+    assert tier.load_s(63e9 * 0.87, 1) == pytest.approx(1)
+
+
 def test_a_measured_link_is_taken_as_it_is() -> None:
     changed = replace(node("1xH100-SXM"), gpu=replace(node().gpu, link_gbps=seen(55)))
     assert dict(named(tiers_of(changed, deployment()), TierName.DRAM).limits)["GPU links"].value == 55

@@ -17,6 +17,7 @@ from kvstrata.plan.tiers import Tier, Verdict, judge, tiers_of
 from kvstrata.plan.wear import Wear, wear_of, writable_gbps
 from kvstrata.plan.workload import Workload
 
+GIB = 1 << 30
 LENGTHS = (1024, 4096, 16384, 65536)
 
 
@@ -97,8 +98,9 @@ def assess(node: Node, deployment: Deployment, measured: Measured, question: Que
     replicas = deployment.replicas_on(node)
     engine = measured_engine(Engine(node.gpu, layout, kv_cache_gib=deployment.kv_cache_gib), measured)
     if engine.hbm_kv_bytes <= 0:
-        weights = deployment.shape.weight_bytes / deployment.tensor_parallel / (1 << 30)
-        allowed = f"more: {weights:.0f} GiB of weights for each GPU do not fit into {node.gpu.hbm_gib.value:g} GiB"
+        weights = deployment.shape.weight_bytes / deployment.tensor_parallel / GIB
+        left = engine.hbm_kv_bytes / GIB + weights
+        allowed = f"more: {weights:.0f} GiB of weights do not fit into the {left:.0f} GiB that a GPU has for them"
         raise BadInputError("tensor_parallel", deployment.tensor_parallel, allowed)
     ssd = measured_ssd(engine, measured, deployment.chunk_tokens)
     tiers = tiers_of(node, deployment, ssd)
@@ -153,7 +155,7 @@ def _tier_plan(
         most += 1
     return TierPlan(
         tier=tier,
-        tokens=int(tier.capacity_gib * (1 << 30) / engine.kv.stored_bytes_per_token),
+        tokens=int(tier.capacity_gib * GIB / engine.kv.stored_bytes_per_token),
         verdict=verdict(mean, loads),
         others=tuple(verdict(tokens, loads) for tokens in question.lengths),
         alone=verdict(mean, 1),

@@ -95,7 +95,7 @@ def drives_fact(values: Mapping[str, Any], source: str) -> Measured:
         written = baseline.flag("on_written_data")
         note = "" if written else ", of blocks that were never written"
         rate = baseline.inner("seq_1m").number("mb_per_s", 0.001) / 1e3
-        reads[name] = Figure(rate, Basis.MEASURED, f"{source}, fio {baseline.text('date', default='')}{note}")
+        reads[name] = Figure(rate, Basis.MEASURED, f"{source}, {baseline.text('date', default='undated')}{note}")
         if not written:
             unwritten.add(name)
     return Measured(reads=reads, unwritten=frozenset(unwritten))

@@ -26,6 +26,7 @@ from kvstrata.plan.figures import Basis, Figure, assumed
 from kvstrata.plan.nodes import Node
 
 GIB = 1 << 30
+LINKS = "GPU links"
 LINK_SHARE = 0.87
 STORE_SHARE = 0.9
 NIC_SHARE = 0.92
@@ -57,6 +58,8 @@ class Tier:
     """The tier through which its bytes go afterwards."""
     capacity_gib: float
     """What it holds: DRAM for a node, SSD for the site."""
+    replicas: int = 1
+    """Of the node: each has its own GPU links."""
 
     @property
     def slowest(self) -> tuple[str, Figure]:
@@ -65,9 +68,14 @@ class Tier:
 
     @property
     def gbps(self) -> float:
-        """10^9 bytes/s for the whole node, the tiers after it included."""
-        own = self.slowest[1].value
-        return own if self.before is None else 1 / (1 / own + 1 / self.before.gbps)
+        """10^9 bytes/s for the whole node while all of its replicas load, the tiers after it included."""
+        return self.gbps_of(self.replicas)
+
+    def gbps_of(self, loads: int) -> float:
+        """Return 10^9 bytes/s for so many loads at once: fewer than there are replicas use only their own GPU links."""
+        share = min(1.0, loads / self.replicas)
+        own = min(limit.value * (share if name == LINKS else 1.0) for name, limit in self.limits)
+        return own if self.before is None else 1 / (1 / own + 1 / self.before.gbps_of(loads))
 
     def lookup_s(self, chunks: int) -> float:
         """Return the seconds until it is known what the tiers hold of a prompt."""
@@ -77,7 +85,7 @@ class Tier:
 
     def load_s(self, stored_bytes: float, sharing: int) -> float:
         """Return the seconds until `sharing` loads of so many bytes, begun at once on a node, have all arrived."""
-        return sharing * stored_bytes / (self.gbps * 1e9)
+        return sharing * stored_bytes / (self.gbps_of(sharing) * 1e9)
 
 
 def store_lookup_s(chunks: int) -> float:
@@ -96,7 +104,8 @@ def tiers_of(node: Node, deployment: Deployment, ssd_gbps: Figure | None = None)
         ssd_gbps: a measured rate of the whole way from the drives, which replaces drives, CPU and client.
     """
     layout = deployment.layout
-    gpus = deployment.replicas_on(node) * deployment.tensor_parallel
+    replicas = deployment.replicas_on(node)
+    gpus = replicas * deployment.tensor_parallel
     # What a link carries for each byte stored: MLA's latent goes over every rank's.
     per_stored = layout.rank_bytes_per_token * deployment.tensor_parallel / layout.stored_bytes_per_token
     link = node.gpu.link_gbps
@@ -104,16 +113,17 @@ def tiers_of(node: Node, deployment: Deployment, ssd_gbps: Figure | None = None)
     dram = Tier(
         TierName.DRAM,
         (
-            ("GPU links", link.times(gpus * share / per_stored, f"{gpus} links at {share:g}")),
+            (LINKS, link.times(gpus * share / per_stored, f"{gpus} links at {share:g}")),
             ("DRAM", node.dram_gbps),
         ),
         None,
         deployment.dram_cache_on(node),
+        replicas,
     )
     found = [dram] if dram.capacity_gib > 0 else []
     if node.drives:
         site_gib = deployment.nodes * sum(drive.usable_gib for drive in node.drives)
-        found.append(Tier(TierName.SSD, _ssd_limits(node, deployment.nodes, ssd_gbps), dram, site_gib))
+        found.append(Tier(TierName.SSD, _ssd_limits(node, deployment.nodes, ssd_gbps), dram, site_gib, replicas))
     return tuple(found)
 
 
@@ -180,4 +190,4 @@ def judge(engine: Engine, tier: Tier, tokens: int, chunk_tokens: int, sharing: i
     hit = miss if not chunks else rest + tier.lookup_s(chunks) + tier.load_s(stored, sharing)
     saved = miss - rest - tier.lookup_s(chunks)
     needed = sharing * stored / saved / 1e9 if saved > 0 else float("inf")
-    return Verdict(tier.name, tokens, sharing, needed, tier.gbps, miss, hit)
+    return Verdict(tier.name, tokens, sharing, needed, tier.gbps_of(sharing), miss, hit)
