@@ -45,8 +45,10 @@ class Row:
         """Return the simulated run: 400 conversations, or the second time that they are held."""
         setup = Setup(engine(kv_cache_gib=CAP_GIB), self.tiers, 1, 1, 256)
         passes = 2 if self.second_pass else 1
-        simulation = Simulation(setup, Workload(), 50, 0.0, seed=1)
-        return simulation.run(400 * passes, 400 * (passes - 1), distinct=400, to_the_end=True)
+        workload = Workload()
+        held = workload.conversations
+        simulation = Simulation(setup, workload, workload.active, 0.0, seed=1)
+        return simulation.run(held * passes, held * (passes - 1), distinct=held, to_the_end=True)
 
 
 ALONE = Row("vLLM alone", 2186, 0.734, 1.284, 0.24)

@@ -231,6 +231,12 @@ def test_an_inventory_gives_model_sizes_and_drives() -> None:
     assert "is taken for Llama-3.1-8B" in found.notes[0]
 
 
+def test_a_site_without_gpus_is_suggested_none() -> None:
+    found = from_cluster(cluster(), node(), None)
+    plan = assess(found.node, found.deployment, Measured(), Question(simulated=False))
+    assert (suggested(plan)["kvstrata_accelerator"], suggested(plan)["kvstrata_gpus"]) == ("cpu", 0)
+
+
 def test_the_type_of_the_inventory_counts() -> None:
     found = from_cluster(cluster(dtype="float32"), node(), None)
     assert found.deployment.layout.stored_bytes_per_token == 2 * 131072

@@ -109,7 +109,7 @@ def assess(node: Node, deployment: Deployment, measured: Measured, question: Que
     loads = question.loads or replicas
     mean = question.workload.mean_prompt
     planned = tuple(_tier_plan(engine, tier, deployment, question, loads, replicas) for tier in tiers)
-    break_even = round(engine.break_even_gbps(mean), 2)
+    break_even = float(f"{engine.break_even_gbps(mean):.3g}")
     fleet = replicas * deployment.nodes
     points: Sequence[Point] = ()
     if question.simulated:

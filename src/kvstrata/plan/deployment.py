@@ -28,6 +28,8 @@ class Deployment:
     kv_cache_gib: float | None = None
     """HBM for KV on each GPU; None is what the weights leave."""
     min_load_gbps: float = 0.0
+    accelerator: str = "cuda"
+    """kvstrata_accelerator of the site."""
     write_policy: Mapping[str, Any] = field(default_factory=lambda: {"name": "all"})
 
     def __post_init__(self) -> None:

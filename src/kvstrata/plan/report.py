@@ -90,7 +90,7 @@ def _tiers(plan: Plan) -> Table:
                 f"{verdict.hit_s:.3f}",
                 f"{verdict.margin:.2f}",
                 _rate(verdict),
-                f"{verdict.gbps:.1f}",
+                f"{verdict.gbps:.3g}",
                 "[green]pays[/]" if verdict.pays else "[red]hurts[/]",
                 end_section=index == len(rows) - 1,
             )
@@ -98,7 +98,7 @@ def _tiers(plan: Plan) -> Table:
 
 
 def _rate(verdict: Verdict) -> str:
-    return "never" if verdict.break_even_gbps == float("inf") else f"{verdict.break_even_gbps:.1f}"
+    return "never" if verdict.break_even_gbps == float("inf") else f"{verdict.break_even_gbps:.3g}"
 
 
 def _curve(plan: Plan) -> Table:
@@ -147,7 +147,7 @@ def _wear(plan: Plan) -> Table:
 
 def _sentence(planned: TierPlan) -> str:
     tier, verdict = planned.tier, planned.verdict
-    what = f"{planned.tokens:,} tokens, {verdict.gbps:.1f} GB/s by {tier.slowest[0]} ({tier.slowest[1].basis})"
+    what = f"{planned.tokens:,} tokens, {verdict.gbps:.3g} GB/s by {tier.slowest[0]} ({tier.slowest[1].basis})"
     if verdict.pays:
         return f"[bold green]PAYS[/]  {tier.name}: a hit is {verdict.margin:.1f} times as quick; {what}"
     slower = 1 / verdict.margin

@@ -18,8 +18,8 @@ SHORT_LIFE_YEARS = 5.0
 def suggested(plan: Plan) -> dict[str, Any]:
     """Return the variables by name; kvstrata_model is not among them, for a plan knows neither path nor revision."""
     found: dict[str, Any] = {
-        "kvstrata_accelerator": "cuda",
-        "kvstrata_gpus": plan.node.gpus,
+        "kvstrata_accelerator": plan.deployment.accelerator,
+        "kvstrata_gpus": plan.node.gpus if plan.deployment.accelerator == "cuda" else 0,
         "kvstrata_replicas": plan.replicas,
         "kvstrata_chunk_tokens": plan.deployment.chunk_tokens,
         "kvstrata_dram_cache_gib": plan.dram_cache_gib,
