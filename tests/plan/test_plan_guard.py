@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kvstrata.plan.guard import Host, judge_plan
+from kvstrata.plan.guard import Host, host_of, judge_plan
 
 LLAMA_8B = {
     "hidden_size": 4096,
@@ -93,6 +95,48 @@ def test_what_is_not_known_is_said_and_nothing_is_judged(changes: dict[str, Any]
     judged = judge_plan("n1", replace(SLOW, **changes))
     assert judged.problems == ()
     assert any(reason.startswith(missing) for reason in judged.unknown)
+
+
+PLAN: dict[str, Any] = {
+    "config": "/srv/m/config.json",
+    "verify": "/nowhere/verify.json",
+    "stores": {"d0": 100},
+    "nodes": 1,
+    "replicas": 1,
+    "tensor_parallel": 1,
+    "dram_cache_gib": 60,
+    "dtype": "auto",
+    "kv_dtype": "auto",
+    "chunk_tokens": 256,
+    "max_model_len": 1 << 20,
+    "min_load_gbps": 0,
+}
+PROBE: dict[str, Any] = {
+    "texts": {"/srv/m/config.json": json.dumps(LLAMA_8B)},
+    "gpus": ["NVIDIA H100 80GB HBM3"],
+    "memory": 126 << 30,
+}
+
+
+def test_a_host_is_made_of_inventory_probe_and_fact() -> None:
+    assert host_of(PLAN, PROBE, fact(d0=1.5)) == SLOW
+
+
+def test_numbers_may_come_as_the_text_that_a_template_makes() -> None:
+    text = PLAN | {name: str(PLAN[name]) for name in ("nodes", "replicas", "dram_cache_gib", "min_load_gbps")}
+    assert host_of(text, PROBE, fact(d0=1.5)) == SLOW
+
+
+def test_the_last_report_of_verify_is_read_where_there_is_one(tmp_path: Path) -> None:
+    report = tmp_path / "verify.json"
+    report.write_text(json.dumps({"schema": 1, "checks": [], "tiers": None}))
+    assert host_of(PLAN | {"verify": str(report)}, PROBE, None).verify == {"schema": 1, "checks": [], "tiers": None}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_configuration_that_is_none_is_not_known(text: str) -> None:
+    host = host_of(PLAN, PROBE | {"texts": {"/srv/m/config.json": text}}, {})
+    assert (host.config, host.drives_fact) == (None, None)
 
 
 def test_everything_that_is_missing_is_said_at_once() -> None:

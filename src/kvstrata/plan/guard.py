@@ -7,8 +7,10 @@ nothing is judged and the answer says what is missing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from kvstrata.plan.config_json import parse_config
@@ -59,6 +61,48 @@ class Judged:
 
     problems: tuple[Problem, ...] = ()
     unknown: tuple[str, ...] = field(default=())
+
+
+def host_of(plan: Mapping[str, Any], probe: Mapping[str, Any], fact: Mapping[str, Any] | None) -> Host:
+    """Return what preflight knows of a host.
+
+    Args:
+        plan: what the inventory says: preflight_plan of playbooks/vars/roles.yml.
+        probe: what kvstrata_probe saw, with the text of plan["config"].
+        fact: the drives' local fact, or nothing.
+    """
+    return Host(
+        config=_object(probe["texts"].get(plan["config"], "")),
+        gpus=probe["gpus"],
+        drives_fact=fact or None,
+        verify=_object(_read(Path(plan["verify"]).expanduser())),
+        stores={str(name): int(gib) for name, gib in plan["stores"].items()},
+        memory_bytes=int(probe["memory"]),
+        nodes=int(plan["nodes"]),
+        replicas=int(plan["replicas"]),
+        tensor_parallel=int(plan["tensor_parallel"]),
+        dram_cache_gib=float(plan["dram_cache_gib"]),
+        dtype=str(plan["dtype"]),
+        kv_dtype=str(plan["kv_dtype"]),
+        chunk_tokens=int(plan["chunk_tokens"]),
+        max_model_len=int(plan["max_model_len"]),
+        min_load_gbps=float(plan["min_load_gbps"]),
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _object(text: str) -> Mapping[str, Any] | None:
+    try:
+        decoded = json.loads(text)
+    except ValueError:
+        return None
+    return decoded if isinstance(decoded, Mapping) else None
 
 
 def judge_plan(where: str, host: Host) -> Judged:
