@@ -100,6 +100,7 @@ def test_what_is_not_known_is_said_and_nothing_is_judged(changes: dict[str, Any]
 PLAN: dict[str, Any] = {
     "config": "/srv/m/config.json",
     "verify": "/nowhere/verify.json",
+    "model": "llama",
     "stores": {"d0": 100},
     "nodes": 1,
     "replicas": 1,
@@ -127,10 +128,12 @@ def test_numbers_may_come_as_the_text_that_a_template_makes() -> None:
     assert host_of(text, PROBE, fact(d0=1.5)) == SLOW
 
 
-def test_the_last_report_of_verify_is_read_where_there_is_one(tmp_path: Path) -> None:
-    report = tmp_path / "verify.json"
-    report.write_text(json.dumps({"schema": 1, "checks": [], "tiers": None}))
-    assert host_of(PLAN | {"verify": str(report)}, PROBE, None).verify == {"schema": 1, "checks": [], "tiers": None}
+@pytest.mark.parametrize(("served", "counts"), [("llama with 8192 tokens", True), ("other with 8192 tokens", False)])
+def test_the_last_report_of_verify_counts_where_it_is_of_this_model(tmp_path: Path, served: str, counts: bool) -> None:
+    path = tmp_path / "verify.json"
+    report = {"schema": 1, "checks": [{"id": "engine.model", "seen": served}], "tiers": None}
+    path.write_text(json.dumps(report))
+    assert host_of(PLAN | {"verify": str(path)}, PROBE, None).verify == (report if counts else None)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])

@@ -75,7 +75,7 @@ def host_of(plan: Mapping[str, Any], probe: Mapping[str, Any], fact: Mapping[str
         config=_object(probe["texts"].get(plan["config"], "")),
         gpus=probe["gpus"],
         drives_fact=fact or None,
-        verify=_object(_read(Path(plan["verify"]).expanduser())),
+        verify=_of_model(_object(_read(Path(plan["verify"]).expanduser())), str(plan["model"])),
         stores={str(name): int(gib) for name, gib in plan["stores"].items()},
         memory_bytes=int(probe["memory"]),
         nodes=int(plan["nodes"]),
@@ -88,6 +88,13 @@ def host_of(plan: Mapping[str, Any], probe: Mapping[str, Any], fact: Mapping[str
         max_model_len=int(plan["max_model_len"]),
         min_load_gbps=float(plan["min_load_gbps"]),
     )
+
+
+def _of_model(report: Mapping[str, Any] | None, model: str) -> Mapping[str, Any] | None:
+    """Return the report if its engines served this model: an earlier one's times say nothing of it."""
+    checks = [check for check in (report or {}).get("checks", ()) if check.get("id") == "engine.model"]
+    served = [str(check.get("seen", "")).split(" with ")[0] for check in checks]
+    return report if served and set(served) == {model} else None
 
 
 def _read(path: Path) -> str:
