@@ -9,8 +9,8 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -52,8 +52,12 @@ def fuzz(seed: str, folder: Path, *, seconds: float = 0, rounds: int = 0, only: 
 
 def report(tally: Tally, seed: str, seconds: float) -> dict[str, Any]:
     """Return what was counted as plain JSON, the reasons sorted."""
-    fields = {**asdict(tally), "reasons": dict(sorted(tally.reasons.items())), "good": tally.good}
-    return {"seed": seed, "seconds": round(seconds, 1), **fields}
+    plain: dict[str, Any] = {}
+    # Not asdict, which makes nonsense of a Counter.
+    for name in tally.__dataclass_fields__:
+        value = getattr(tally, name)
+        plain[name] = dict(sorted(value.items())) if isinstance(value, Counter) else value
+    return {"seed": seed, "seconds": round(seconds, 1), "good": tally.good, **plain}
 
 
 def line(tally: Tally, seconds: float) -> str:
@@ -61,7 +65,8 @@ def line(tally: Tally, seconds: float) -> str:
     return (
         f"{seconds:7.0f} s  {tally.rounds} rounds, {tally.drives} judgements: {sum(tally.accepts.values())} accepts, "
         f"{tally.refusals} refusals; false accepts {tally.false_accepts}, false refusals {tally.false_refusals}, "
-        f"missed reasons {tally.missed_reasons}, changed images {tally.changed_images}"
+        f"missed reasons {tally.missed_reasons}, changed images {tally.changed_images}, "
+        f"rounds that could not be played {len(tally.unplayed)}"
     )
 
 

@@ -70,11 +70,14 @@ class Loop:
 
     def detach(self) -> None:
         """Undo, the last thing first, and detach."""
-        while self._clean:
-            command(self._clean.pop())
-        if self.device:
-            command(["losetup", "--detach", self.device])
-            self.device = ""
+        device, self.device = self.device, ""
+        try:
+            while self._clean:
+                command(self._clean.pop())
+        finally:
+            self._clean.clear()
+            if device:
+                command(["losetup", "--detach", device])
 
     def _must_be_detached(self) -> None:
         if self.device:

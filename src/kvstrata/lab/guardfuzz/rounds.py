@@ -12,7 +12,7 @@ from typing import Any
 
 from kvstrata.lab.guardfuzz import layers, plans, uses
 from kvstrata.lab.guardfuzz.code import kvstrata_blockhost, kvstrata_guard
-from kvstrata.lab.guardfuzz.loops import Loop
+from kvstrata.lab.guardfuzz.loops import CommandError, Loop
 from kvstrata.lab.guardfuzz.machine import Machine
 from kvstrata.lab.guardfuzz.plans import Plan, Templates
 
@@ -43,11 +43,14 @@ class Tally:
     missed_reasons: int = 0
     changed_images: int = 0
     failures: list[dict[str, Any]] = field(default_factory=list)
+    unplayed: list[str] = field(default_factory=list)
+    """Rounds that this machine did not let be played, with why: of those nothing is known."""
 
     @property
     def good(self) -> bool:
-        """Whether nothing went wrong."""
-        return not (self.false_accepts or self.false_refusals or self.missed_reasons or self.changed_images)
+        """Whether nothing went wrong, and nearly all rounds could be played."""
+        wrong = self.false_accepts or self.false_refusals or self.missed_reasons or self.changed_images
+        return not wrong and len(self.unplayed) * 20 <= self.rounds
 
 
 @dataclass
@@ -70,11 +73,15 @@ class Round:
 
     def play(self) -> None:
         """Make the drives, judge them, and take everything back."""
-        with TemporaryDirectory(dir=self._folder) as scratch, ExitStack() as stack:
-            for loop in self._loops:
-                stack.callback(loop.detach)
-            self._play(Path(scratch), stack)
-        self._tally.rounds += 1
+        try:
+            with TemporaryDirectory(dir=self._folder) as scratch, ExitStack() as stack:
+                for loop in self._loops:
+                    stack.callback(loop.detach)
+                self._play(Path(scratch), stack)
+        except CommandError as error:
+            self._tally.unplayed.append(f"{self._seed}: {error}")
+        else:
+            self._tally.rounds += 1
 
     def _play(self, scratch: Path, stack: ExitStack) -> None:
         rng = self._rng
