@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -238,8 +239,6 @@ def test_a_member_of_our_array_is_no_drive_of_its_own(machine: Machine) -> None:
 
 
 def test_a_member_with_a_partition_table_is_not_only_a_member(machine: Machine) -> None:
-    import random
-
     raid = Raid(machine)
     with (machine.root / "nvme0n1.img").open("r+b") as stream:
         for offset, data in within(gpt(SIZE, random.Random(1), parts="backup"), SIZE):  # noqa: S311
