@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -78,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="where the counts are written, also while it runs")
     parser.add_argument("--only", default="", metavar="SEED", help="play this one round again")
     given = parser.parse_args(argv)
+    # What is attached and mounted is taken back then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     started = time.monotonic()
     shown = 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -11,6 +13,9 @@ from pathlib import Path
 from typing import Self
 
 _CHUNK = 1 << 16
+# linux/loop.h; above the numbers that the kernel gives by itself.
+_LOOP_CTL_ADD, _LOOP_CTL_REMOVE = 0x4C80, 0x4C81
+_FIRST, _LAST = 1000, 1 << 16
 
 
 class CommandError(RuntimeError):
@@ -23,6 +28,27 @@ def command(argv: Sequence[str], *, stdin: str = "") -> str:
     if done.returncode != 0:
         raise CommandError(f"{' '.join(argv)}: {done.stdout}{done.stderr}")
     return done.stdout
+
+
+def _new_device() -> int:
+    """Return the number of a loop device that was not there before.
+
+    `losetup --find` would take one that is free, and which somebody else's `losetup --find` may have open at the same
+    moment: rightly the guard calls such a device busy.
+    """
+    with Path("/dev/loop-control").open("rb") as control:
+        for number in range(_FIRST + os.getpid() % 1000 * 16, _LAST):
+            try:
+                return fcntl.ioctl(control, _LOOP_CTL_ADD, number)
+            except FileExistsError:
+                continue
+    raise CommandError("no number is left for a loop device")
+
+
+def _remove_device(number: int) -> None:
+    with Path("/dev/loop-control").open("rb") as control, contextlib.suppress(OSError):
+        # It may still be in use for a moment: then it stays, free for everybody.
+        fcntl.ioctl(control, _LOOP_CTL_REMOVE, number)
 
 
 @dataclass
@@ -57,7 +83,9 @@ class Loop:
         """
         options = ["--sector-size", str(sector)]
         options += ["--read-only"] if read_only else []
-        self.device = command(["losetup", "--find", "--show", *options, str(self.image)]).strip()
+        number = _new_device()
+        command(["losetup", *options, f"/dev/loop{number}", str(self.image)])
+        self.device = f"/dev/loop{number}"
         if partitions:
             # Whatever it could add of a damaged table is taken back.
             self.undo_later(["sh", "-c", f"partx --delete {self.device} || true"])
@@ -78,6 +106,7 @@ class Loop:
             self._clean.clear()
             if device:
                 command(["losetup", "--detach", device])
+                _remove_device(int(device.removeprefix("/dev/loop")))
 
     def _must_be_detached(self) -> None:
         if self.device:
