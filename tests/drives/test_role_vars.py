@@ -81,3 +81,16 @@ def test_drives_are_mounted_as_the_file_system_that_is_asked_for() -> None:
 def test_only_the_drives_own_events_are_triggered() -> None:
     made = {"drives": {"d0": {"array": False, "source": "/dev/x", "devices": [{"kernel": "nvme0n1"}]}}}
     assert rendered("_nvme_matches", _nvme_made=made) == ["--sysname-match=nvme0n1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "tools"),
+    [
+        ({}, ["/usr/sbin/nvme", "/usr/sbin/mkfs.xfs", "/usr/bin/fio"]),
+        ({"nvme_fstype": "ext4", "nvme_baseline": "never"}, ["/usr/sbin/nvme", "/usr/sbin/mkfs.ext4"]),
+        ({"nvme_drives": [RAID]}, ["/usr/sbin/nvme", "/usr/sbin/mkfs.xfs", "/usr/sbin/mdadm", "/usr/bin/fio"]),
+    ],
+)
+def test_each_package_is_known_by_a_tool_of_it(given: dict[str, Any], tools: list[str]) -> None:
+    assert rendered("_nvme_tools", **given) == tools
+    assert len(tools) == len(rendered("_nvme_packages", **given))
