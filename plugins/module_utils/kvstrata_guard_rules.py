@@ -11,6 +11,7 @@ from ansible.module_utils.kvstrata_reasons import reason_of
 
 GIB = 1 << 30
 _BY_ID = re.compile(r"/dev/disk/by-id/[^/]+")
+_POINTS_SAID = 5
 _NETWORK = ("tcp", "rdma", "fc", "loop", "iscsi")
 
 
@@ -80,10 +81,16 @@ def uses(drive: Drive, device: Device, own: bool) -> Iterator[tuple[str, str]]:
     for what in device.system:
         yield "system_disk", what
     array = device.array.kernel if own and drive.array and device.array else ""
+    foreign: dict[str, list[str]] = {}
     for kernel, point in device.mounts:
         ours = own and kernel in (array, device.kernel) and _inside(point, drive.mount)
         if not ours:
-            yield ("mounted" if kernel == device.kernel else "child_in_use"), f"{kernel} is mounted at {point}"
+            foreign.setdefault(kernel, []).append(point)
+    for kernel, points in foreign.items():
+        # The disk of a host with containers is mounted in very many places.
+        more = f" and {len(points) - _POINTS_SAID} more places" if len(points) > _POINTS_SAID else ""
+        what = f"{kernel} is mounted at {', '.join(points[:_POINTS_SAID])}{more}"
+        yield ("mounted" if kernel == device.kernel else "child_in_use"), what
     for kernel, path in device.swaps:
         yield ("swap_in_use" if kernel == device.kernel else "child_in_use"), f"{path} is active swap space on {kernel}"
     if device.holders and not array:

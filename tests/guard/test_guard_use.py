@@ -59,6 +59,12 @@ def test_a_point_with_a_blank_in_it_is_said_as_it_is(machine: Machine) -> None:
     assert refusal.seen == "nvme0n1 is mounted at /my data"
 
 
+def test_a_drive_mounted_in_many_places_is_refused_once(machine: Machine) -> None:
+    machine.process(1, [ROOT, *(mount("259:1", f"/c{index}") for index in range(7))], "host")
+    (refusal,) = judge(machine.host(), entry("/dev/disk/by-id/nvme-eui.01")).refusals
+    assert refusal.seen == "nvme0n1 is mounted at /c0, /c1, /c2, /c3, /c4 and 2 more places"
+
+
 def test_a_mount_without_a_device_number_is_found_by_its_source(machine: Machine) -> None:
     machine.process(1, [ROOT, mount("0:44", "/data", "/dev/nvme0n1", "btrfs")], "host")
     assert judged(machine) == ["mounted"]
