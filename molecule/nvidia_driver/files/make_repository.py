@@ -45,6 +45,25 @@ if [ -e modinfo ]; then
   echo "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  $version" >proc/driver/nvidia/version
 fi
 """
+# What a refusal must leave as it is, as one JSON object.
+NODE_STATE = """#!/usr/bin/python3
+import hashlib, json, pathlib, subprocess
+command = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Abbrev}${Version}\\n"]
+packages = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+tree = pathlib.Path("/srv/gpu-tree")
+files = [
+    "/etc/apt/sources.list.d/kvstrata-nvidia.sources",
+    "/etc/apt/preferences.d/kvstrata-nvidia-driver",
+    "/usr/share/keyrings/kvstrata-nvidia.asc",
+    "/etc/modprobe.d/kvstrata-nvidia.conf",
+]
+print(json.dumps({
+    "packages": [line for line in packages if "nvidia" in line and line.split()[1][1] == "i"],
+    "loaded": (tree / "sys/module/nvidia/version").read_text().strip(),
+    "starts": len((tree / "starts").read_text().split()),
+    "files": {name: hashlib.sha256(pathlib.Path(name).read_bytes()).hexdigest() for name in files},
+}))
+"""
 START_UNIT = """[Unit]
 Before=ssh.service
 
@@ -115,6 +134,7 @@ def tree():
     (TREE / "sys/module/nouveau").mkdir(parents=True)
     write(TREE / "proc/sys/kernel/random/boot_id", "the-first-one\n")
     write(Path("/usr/local/sbin/gpu-tree-start"), START.format(tree=TREE), 0o755)
+    write(Path("/usr/local/sbin/node-state"), NODE_STATE, 0o755)
     write(Path("/etc/systemd/system/gpu-tree.service"), START_UNIT)
     subprocess.run(["systemctl", "enable", "gpu-tree.service"], check=True)
 
