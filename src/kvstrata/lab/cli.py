@@ -47,7 +47,7 @@ def _errors_for_people() -> Iterator[None]:
 
 @app.command()
 def packages() -> None:
-    """Install the programs that the tests start: redis-server, tc, openssl. Starts none of them."""
+    """Install the programs that the tests start: servers, tools of disks and networks. Starts none of them."""
     with _errors_for_people():
         hostpackages.ensure_for_tests()
 

@@ -30,6 +30,13 @@ TESTS: dict[str, tuple[str, ...]] = {
     "redis-server": ("redis-server",),
     "iproute2": ("tc",),
     "openssl": ("openssl",),
+    # What the drives' guard is shown: partition tables and file systems made by those who make them elsewhere.
+    "gdisk": ("sgdisk",),
+    "fdisk": ("sfdisk",),
+    "btrfs-progs": ("mkfs.btrfs",),
+    "dosfstools": ("mkfs.vfat",),
+    "e2fsprogs": ("mkfs.ext4",),
+    "xfsprogs": ("mkfs.xfs",),
 }
 # What the lab's virtual machines need: QEMU, and what makes their disk.
 MACHINES: dict[str, tuple[str, ...]] = {
