@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kvstrata.lab import hostpackages, lab, nodes, paths, shell
+from kvstrata.lab import rerun as lab_rerun
 from kvstrata.lab.errors import LabError
 from kvstrata.lab.progress import console, step
 from kvstrata.lab.spec import PRESETS, SUITES, preset
@@ -108,6 +110,24 @@ def ssh(context: typer.Context, node: str, name: Name = "lab") -> None:
         tty = ("-t",) if not context.args and sys.stdin.isatty() else ()
         argv = [*lab.access(name).argv(address, *tty), *context.args]
     os.execvpe(argv[0], argv, shell.environment())  # noqa: S606 - ssh takes this terminal over
+
+
+@app.command()
+def rerun(
+    most_s: Annotated[
+        float | None, typer.Option("--most-s", help="Exit 1 also when it takes longer, in seconds.")
+    ] = None,
+    inventory: Annotated[Path, typer.Option("--inventory", help="Whose nodes.")] = Path("inventories/lab"),
+) -> None:
+    """Run the host roles again on deployed nodes, and say what that takes; exit 1 when it changes anything."""
+    with _errors_for_people():
+        run = lab_rerun.rerun(inventory)
+    for name, seconds in run.slowest.items():
+        console.print(f"[dim]{seconds:6.1f} s  {escape(name)}[/dim]")
+    hosts = ", ".join(run.hosts)
+    changes = ", ".join(f"{host}: {count} changed" for host, count in run.changed.items()) or "nothing changed"
+    console.print(f"hosts.yml again on {hosts}: {changes}, {run.seconds:.1f} s")
+    raise typer.Exit(1 if run.changed or (most_s is not None and run.seconds > most_s) else 0)
 
 
 @app.command()
