@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from kvstrata.kvrocks.affinity import cpus, drop_in
+from kvstrata.affinity import cpus
+from kvstrata.kvrocks.affinity import drop_in
 from kvstrata.kvrocks.config import addresses, directives, judge_settings
 from kvstrata.kvrocks.directives import DIRECTIVES
 from kvstrata.kvrocks.memory import kvrocks_mib, redis_mib
