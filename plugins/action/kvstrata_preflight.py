@@ -11,6 +11,7 @@ from ansible.plugins.action import ActionBase
 from kvstrata.host.settings import judge_host_settings
 from kvstrata.kvrocks.config import judge_settings
 from kvstrata.paths import PROJECT
+from kvstrata.plan.guard import host_of, judge_plan
 from kvstrata.preflight import variables
 from kvstrata.preflight.cache import judge_cache
 from kvstrata.preflight.drives import judge_tokens, refused_drives
@@ -21,7 +22,7 @@ from kvstrata.preflight.site import judge_site
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """The action, in Ansible's form: `hosts`, `wanted`, `host`, `nvme`, `kvrocks` or `drives` says what is judged.
+    """The action, in Ansible's form: `hosts`, `wanted`, `host`, `nvme`, `kvrocks`, `plan` or `drives`: what is judged.
 
     `guard` is what kvstrata_drive_guard or kvstrata_drive returned: its `drives` and its `refusals`.
     """
@@ -30,6 +31,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     _supports_check_mode = True
     _VALID_ARGS = frozenset(
         {"inventory", "hosts", "routers", "wanted", "probe", "guard", "drives", "kvrocks", "host", "system", "nvme"}
+        | {"plan", "fact", "strict"}
     )
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -48,11 +50,22 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             problems = judge_settings(where, args["kvrocks"])
         elif "nvme" in args:
             problems = judge_nvme(where, args["nvme"])
+        elif "plan" in args:
+            return self._plan(where, args)
         else:
             problems = refused_drives(where, args["drives"], args["guard"])
         if problems:
             raise AnsibleActionFail(report(problems))
         return {"changed": False, "msg": "nothing to refuse"}
+
+    def _plan(self, where: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Warn of tiers that are slower than computing, or refuse them where `strict` is true."""
+        judged = judge_plan(where, host_of(args["plan"], args["probe"], args["fact"]))
+        if judged.problems and args["strict"]:
+            raise AnsibleActionFail(report(judged.problems))
+        warnings = [str(problem) for problem in judged.problems]
+        warnings += [f"tiers NOT JUDGED: {reason}" for reason in judged.unknown]
+        return {"changed": False, "msg": "nothing to refuse", "warnings": warnings}
 
     def _site(self, facts: Mapping[str, Any], args: Mapping[str, Any]) -> list[Problem]:
         """Return what is wrong with the site as a whole; each host may have tokens of its own."""

@@ -19,9 +19,11 @@ description: Reads /proc and /sys. What is seen is judged on the controller; kvs
 options:
   paths: {description: Paths to look at., type: list, elements: str, default: []}
   ports: {description: TCP ports whose listeners to name., type: list, elements: int, default: []}
+  texts: {description: Small files whose text to return., type: list, elements: str, default: []}
 """
 
 TCP_LISTEN = "0A"
+MOST_TEXT = 1 << 20
 
 
 def read(path: str) -> str:
@@ -59,6 +61,23 @@ def memory() -> int:
         if limit.isdigit():
             found.append(int(limit))
     return min(found)
+
+
+def text(path: str) -> str:
+    """Return the beginning of a text file; nothing where it cannot be read, or is no text."""
+    try:
+        return read(path)[:MOST_TEXT]
+    except UnicodeDecodeError:
+        return ""
+
+
+def gpus() -> list[str]:
+    """Return the models of the GPUs that NVIDIA's driver runs, as it names them."""
+    found = []
+    for path in sorted(glob.glob("/proc/driver/nvidia/gpus/*/information")):
+        match = re.search(r"^Model:\s*(.+?)\s*$", read(path), re.MULTILINE)
+        found += [match.group(1)] if match else []
+    return found
 
 
 def numa_nodes() -> list[int]:
@@ -133,11 +152,14 @@ def main() -> None:
         argument_spec={
             "paths": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "list", "elements": "int", "default": []},
+            "texts": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     module.exit_json(
         changed=False,
+        gpus=gpus(),
+        texts={path: text(path) for path in module.params["texts"]},
         os=os_release(),
         pythons=pythons(),
         memory=memory(),
