@@ -1,8 +1,8 @@
 """Preflight's question to the plan: is a configured tier slower than computing, by what was measured on this host?
 
-Only measured drives and a readable model are judged, with one load for each replica at once, and kindly: no limit counts
-but the drives' own and that of the GPU links. Where something is not known, nothing is judged and the answer says what is
-missing.
+Only measured drives and a readable model are judged, with one load for each replica at once, and kindly: no limit
+counts but the drives' own and that of the GPU links. Where something is not known, nothing is judged and the answer
+says what is missing.
 """
 
 from __future__ import annotations
