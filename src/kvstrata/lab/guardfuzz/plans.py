@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -166,6 +166,22 @@ def expected(plans: list[Plan], tokens: dict[int, bool]) -> tuple[str, list[str]
     if any(plan.holds == "maybe" for plan in plans):
         return "blank or refused", []
     return ("wipe" if any(plan.holds == "yes" for plan in plans) else "blank"), []
+
+
+# The guard says one thing of two that mean the same in this place: what a name leads to as a path of many is no drive
+# and need not be local, two names of one namespace share its controller, and a mount is told once for each point.
+_SAID_BY = {
+    "not_a_drive": "multipath_leg",
+    "not_local": "multipath_leg",
+    "shared_controller": "two_names",
+    "mounted": "child_in_use",
+}
+
+
+def unsaid(must: Iterable[str], reasons: Iterable[str]) -> list[str]:
+    """Return which reasons were neither given nor said by another that was."""
+    given = set(reasons)
+    return sorted(reason for reason in must if reason not in given and _SAID_BY.get(reason) not in given)
 
 
 def describe(plans: list[Plan]) -> Iterator[str]:

@@ -281,9 +281,9 @@ class Round:
             elif seen == "refused" and state in _TAKEN:
                 self._tally.false_refusals += 1
                 self._fail(f"false refusal of {entry.name}: {state}", entries, verdict, tokens)
-            elif set(must) - set(reasons):
+            elif missed := plans.unsaid(must, reasons):
                 self._tally.missed_reasons += 1
-                self._fail(f"missed {sorted(set(must) - set(reasons))} of {entry.name}", entries, verdict, tokens)
+                self._fail(f"missed {missed} of {entry.name}", entries, verdict, tokens)
 
     def _fail(self, what: str, entries: list[Entry], verdict: Any, tokens: dict[str, Any]) -> None:
         refusals = [f"{each.drive} {each.device} {each.reason}: {each.seen}" for each in verdict.refusals]
