@@ -145,7 +145,7 @@ def look(path: str, host: Host, uses: Uses | None = None) -> Device:
     system += [f"swap space {swap} is on {node.kernel}" for node, swap in swaps if node.below]
     users = _users(nodes, uses)
     points = {(node.kernel, mount.point) for node, mount in mounts}
-    if not points and pooled(nodes, uses):
+    if pooled(nodes, uses) and not any(mount.fstype == "btrfs" for _, mount in mounts):
         points.add((kernel, "(a btrfs file system of several devices)"))
     errors: list[str] = []
     used = bool(points or swaps or users)

@@ -39,7 +39,7 @@ def identity(host: Host, number: str, nodes: Iterable[Node]) -> dict[str, Any]:
         "nsid": whole_number(text(f"{folder}/nsid"), int(nvme.group(1)) if nvme else 0),
         "numa_node": whole_number(text(f"{first}/numa_node") or text(f"{first}/device/numa_node"), -1),
         "controller": os.path.basename(home) if nvme and os.path.exists(home) else "",
-        "transport": text(f"{first}/transport") or _scsi_transport(home),
+        "transport": _transport(controllers) or _scsi_transport(home),
         "paths": tuple(os.path.basename(each) for each in controllers) if nvme and os.path.exists(home) else (),
         "siblings": tuple(_siblings(host, home, kernel)) if nvme else (),
         "twins": tuple(twins),
@@ -59,6 +59,12 @@ def _vpd_serial(home: str) -> str:
             return stream.read()[4:].strip(b"\0 ").decode(errors="replace")
     except OSError:
         return ""
+
+
+def _transport(controllers: Iterable[str]) -> str:
+    """Return how the controllers are reached; of several, one that is reached over a network."""
+    found = [transport for each in controllers if (transport := text(f"{each}/transport"))]
+    return next((transport for transport in found if transport != "pcie"), found[0] if found else "")
 
 
 def _scsi_transport(home: str) -> str:

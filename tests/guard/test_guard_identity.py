@@ -297,6 +297,12 @@ def test_a_subsystem_with_two_controllers_is_multipath(machine: Machine) -> None
     assert judged(machine, subsystem(machine, "nvme0", "nvme1")) == ["multipath_leg"]
 
 
+def test_one_path_over_a_network_is_enough_to_be_not_local(machine: Machine) -> None:
+    path = subsystem(machine, "nvme0", "nvme1")
+    machine.attributes(machine.root / "sys/devices/pci0000:00/nvme1", transport="tcp")
+    assert judged(machine, path) == ["not_local", "multipath_leg"]
+
+
 def test_the_hidden_device_of_a_path_is_multipath(machine: Machine) -> None:
     image = machine.root / "path.img"
     with image.open("wb") as stream:

@@ -70,6 +70,15 @@ def test_a_mount_without_a_device_number_is_found_by_its_source(machine: Machine
     assert judged(machine) == ["mounted"]
 
 
+def test_a_pool_is_found_beside_a_mount_of_another_file_system(machine: Machine) -> None:
+    folder = machine.root / "sys/fs/btrfs/1234/devices"
+    folder.mkdir(parents=True)
+    (folder / "nvme0n1").symlink_to(machine.folder("nvme0n1"))
+    machine.process(1, [ROOT, mount("259:1", "/data", fstype="xfs")], "host")
+    (refusal,) = judge(machine.host(), entry("/dev/disk/by-id/nvme-eui.01")).refusals
+    assert refusal.seen == "nvme0n1 is mounted at (a btrfs file system of several devices), /data"
+
+
 def test_a_device_of_a_btrfs_file_system_that_is_mounted_by_another_is_found(machine: Machine) -> None:
     nvme(machine, 1)
     for index in (0, 1):

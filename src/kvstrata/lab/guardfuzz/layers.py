@@ -88,6 +88,8 @@ class Layer:
         link = self.machine.folder(kernel) / "device"
         link.unlink()
         link.symlink_to(subsystem)
+        # Both are local ones, whatever was said of the one before.
+        plan.must.discard("not_local")
         plan.must.add("multipath_leg")
 
     def _hold(self, plan: Plan, uuid: str) -> str:

@@ -168,14 +168,8 @@ def expected(plans: list[Plan], tokens: dict[int, bool]) -> tuple[str, list[str]
     return ("wipe" if any(plan.holds == "yes" for plan in plans) else "blank"), []
 
 
-# The guard says one thing of two that mean the same in this place: what a name leads to as a path of many is no drive
-# and need not be local, two names of one namespace share its controller, and a mount is told once for each point.
-_SAID_BY = {
-    "not_a_drive": "multipath_leg",
-    "not_local": "multipath_leg",
-    "shared_controller": "two_names",
-    "mounted": "child_in_use",
-}
+# Two names of one namespace are on one controller, too; the guard says the first.
+_SAID_BY = {"shared_controller": "two_names"}
 
 
 def unsaid(must: Iterable[str], reasons: Iterable[str]) -> list[str]:
