@@ -27,7 +27,7 @@ verify: env ## Verify the running lab
 test: env ## Run everything that CI runs, with a time for each step
 	python scripts/test.py
 
-test-baremetal: env ## Run the drives' and reboots' tests in emulated machines alone
+test-baremetal: env ## Test drives and reboots in emulated machines; `make test` leaves this out
 	python scripts/test.py baremetal
 
 lint: env ## Run the linters alone
