@@ -1,16 +1,16 @@
 """Bring a lab up and down, touching only what differs from what is wanted."""
 
-import fcntl
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from kvstrata.lab import drives, hostnet, hostpackages, image, network, nodes, paths
 from kvstrata.lab.errors import LabError
+from kvstrata.lab.lock import one_at_a_time
 from kvstrata.lab.progress import console, step
 from kvstrata.lab.spec import LabSpec
 from kvstrata.lab.sshaccess import Access, await_login, host_key
@@ -31,17 +31,9 @@ def _before() -> Path:
     return paths.labs_dir() / "host-before.json"
 
 
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def _one_at_a_time() -> AbstractContextManager[None]:
     """Labs share image, loop devices and the record of the host: one command at a time changes them."""
-    paths.labs_dir().mkdir(parents=True, exist_ok=True)
-    with (paths.labs_dir() / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.print("[dim]waiting for another lab command to end[/dim]")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return one_at_a_time(paths.labs_dir() / ".lock", "lab")
 
 
 def access(name: str) -> Access:
