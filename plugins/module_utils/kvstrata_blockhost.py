@@ -72,10 +72,11 @@ class Host:
         """Return major:minor of a block device, or nothing where the path is none."""
         try:
             status = os.stat(self.real(path))
+            if not stat.S_ISBLK(status.st_mode):
+                return self.stand_ins.get(os.path.realpath(self.real(path)), "") if self.stand_ins else ""
         except OSError:
+            # Also one that ends meanwhile, as the open files of another process do.
             return ""
-        if not stat.S_ISBLK(status.st_mode):
-            return self.stand_ins.get(os.path.realpath(self.real(path)), "")
         return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
     def open(self, path: str, *, exclusive: bool = False) -> int:

@@ -233,3 +233,12 @@ def test_a_disk_of_the_scsi_target_is_busy(machine: Machine) -> None:
     path.write_text("/dev/nvme0n1\n")
     (refusal,) = judge(machine.host(), entry("/dev/disk/by-id/nvme-eui.01")).refusals
     assert (refusal.reason, refusal.seen) == ("busy", "the SCSI target fileio_0/disk1 exports nvme0n1")
+
+
+def test_a_file_that_ends_while_it_is_looked_at_is_no_device(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    host = machine.host()
+    monkeypatch.setattr("os.path.realpath", gone)
+    assert host.number("/dev/null") == ""

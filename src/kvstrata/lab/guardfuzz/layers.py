@@ -67,7 +67,10 @@ class Layer:
         return f"nvme{plan.index}n1"
 
     def _transport(self, plan: Plan) -> None:
-        folder = self.machine.folder(self._kernel(plan)).parent
+        folder = self.machine.folder(self._kernel(plan))
+        # With several controllers, what is said of one of them counts.
+        controllers = sorted((folder / "device").resolve().glob("nvme*[0-9]/transport"))
+        folder = controllers[0].parent if controllers else folder.parent
         self.machine.attributes(folder, transport=self.rng.choice(("tcp", "rdma", "fc", "loop")))
         plan.must.add("not_local")
 
