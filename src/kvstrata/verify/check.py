@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-type Json = str | int | float | bool | list[Json] | dict[str, Json] | None
+from kvstrata.verify.document import CheckRow
+from kvstrata.verify.document import Json as Json  # the layers take it from here
 
 
 class Layer(StrEnum):
@@ -66,7 +67,7 @@ class Check:
         """Whether the check failed or could not look."""
         return self.status in (Status.FAIL, Status.ERROR)
 
-    def as_json(self) -> dict[str, Json]:
+    def as_json(self) -> CheckRow:
         """The check as a flat JSON object."""
         return {
             "id": self.id,

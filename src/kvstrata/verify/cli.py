@@ -13,7 +13,8 @@ from rich.markup import escape
 
 from kvstrata.cluster import Cluster, DescribeError, InvalidClusterError, Node, TiersPolicy, describe, load
 from kvstrata.verify import report, result, runner
-from kvstrata.verify.check import Json, Layer
+from kvstrata.verify.check import Layer
+from kvstrata.verify.document import Document
 from kvstrata.verify.result import Verdict
 from kvstrata.verify.shell import Shell
 from kvstrata.verify.ssh import SshShell
@@ -128,7 +129,7 @@ def _names(cluster: Cluster, option: str, value: str | None) -> tuple[str, ...] 
     return names
 
 
-def _deliver(document: dict[str, Json], as_json: bool, output: Path | None, err: Console) -> bool:
+def _deliver(document: Document, as_json: bool, output: Path | None, err: Console) -> bool:
     """Print and write the document as asked; whether the file could be written."""
     text = json.dumps(document, indent=2)
     if as_json:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib import metadata
+from typing import Final, Literal
 
 from kvstrata.cluster import Cluster
 from kvstrata.verify.check import Check, Group, Json, Status
+from kvstrata.verify.document import SCHEMA, CheckRow, CountsRow, Document, VersionsRow
 from kvstrata.verify.tiers.layer import TiersOutcome
-
-SCHEMA = 1
 
 
 class Verdict(IntEnum):
@@ -20,6 +22,24 @@ class Verdict(IntEnum):
     OK = 0
     FAILED = 1
     COULD_NOT_CHECK = 2
+
+    @property
+    def label(self) -> Literal["ok", "failed", "could_not_check"]:
+        """Its name in the document."""
+        return _LABELS[self]
+
+    @property
+    def code(self) -> Literal[0, 1, 2]:
+        """The exit status."""
+        return _CODES[self]
+
+
+_LABELS: Final[dict[Verdict, Literal["ok", "failed", "could_not_check"]]] = {
+    Verdict.OK: "ok",
+    Verdict.FAILED: "failed",
+    Verdict.COULD_NOT_CHECK: "could_not_check",
+}
+_CODES: Final[dict[Verdict, Literal[0, 1, 2]]] = {Verdict.OK: 0, Verdict.FAILED: 1, Verdict.COULD_NOT_CHECK: 2}
 
 
 @dataclass(frozen=True)
@@ -45,19 +65,19 @@ class Result:
         """How many checks ended so."""
         return len(self._with(status))
 
-    def as_json(self) -> dict[str, Json]:
+    def as_json(self) -> Document:
         """The document of `--json`; its form changes only with its `schema`."""
         return {
             "schema": SCHEMA,
             "ok": self.verdict is Verdict.OK,
-            "verdict": self.verdict.name.lower(),
-            "exit_code": int(self.verdict),
+            "verdict": self.verdict.label,
+            "exit_code": self.verdict.code,
             "site": self.cluster.site,
             "profile": self.cluster.profile,
             "nodes": list(self.nodes),
             "started_at": self.started_at,
             "duration_s": round(self.duration_s, 3),
-            "counts": {status.value: self.count(status) for status in Status},
+            "counts": _counts(self.checks),
             "failures": [check.as_json() for check in self.checks if check.bad],
             "skipped": [check.as_json() for check in self._with(Status.SKIP)],
             "checks": [check.as_json() for check in self.checks],
@@ -72,8 +92,8 @@ class Result:
     def _with(self, status: Status) -> list[Check]:
         return [check for check in self.checks if check.status is status]
 
-    def _versions(self) -> dict[str, Json]:
-        found: list[Json] = []
+    def _versions(self) -> VersionsRow:
+        found: list[dict[str, Json]] = []
         for check in self.checks:
             if check.id in ("host.ssh", "store.engine", "engine.health") and check.data:
                 found.append({"host": check.host, "of": check.what, **check.data})
@@ -88,9 +108,9 @@ def version() -> str:
         return "unknown"
 
 
-def could_not_check(inventory: str, why: str) -> dict[str, Json]:
+def could_not_check(inventory: str, why: str) -> Document:
     """The document when there is no result at all: same schema, one failure."""
-    failure: dict[str, Json] = {
+    failure: CheckRow = {
         "id": "inventory",
         "layer": "inventory",
         "host": "controller",
@@ -105,18 +125,28 @@ def could_not_check(inventory: str, why: str) -> dict[str, Json]:
     return {
         "schema": SCHEMA,
         "ok": False,
-        "verdict": Verdict.COULD_NOT_CHECK.name.lower(),
-        "exit_code": int(Verdict.COULD_NOT_CHECK),
+        "verdict": Verdict.COULD_NOT_CHECK.label,
+        "exit_code": Verdict.COULD_NOT_CHECK.code,
         "site": None,
         "profile": None,
         "nodes": [],
         "started_at": None,
         "duration_s": 0.0,
-        "counts": {status.value: int(status is Status.ERROR) for status in Status},
+        "counts": {"pass": 0, "fail": 0, "skip": 0, "error": 1},
         "failures": [failure],
         "skipped": [],
         "checks": [failure],
         "tiers": None,
         "timings": [],
         "versions": {"kvstrata": version(), "python": platform.python_version(), "found": []},
+    }
+
+
+def _counts(checks: Iterable[Check]) -> CountsRow:
+    many = Counter(check.status for check in checks)
+    return {
+        "pass": many[Status.PASS],
+        "fail": many[Status.FAIL],
+        "skip": many[Status.SKIP],
+        "error": many[Status.ERROR],
     }

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from kvstrata.cluster import Cluster, TiersPolicy
-from kvstrata.verify.check import Check, Json, Layer, Question, Status, UnableError
+from kvstrata.verify.check import Check, Layer, Question, Status, UnableError
 from kvstrata.verify.context import NodeContext
+from kvstrata.verify.document import TiersRow
 from kvstrata.verify.shell import Shell
 from kvstrata.verify.tiers import fingerprint, record
 from kvstrata.verify.tiers.proof import Subject, TiersProof
@@ -40,7 +41,7 @@ class TiersOutcome:
     fingerprint: str | None = None
     ran: bool = False
 
-    def as_json(self) -> dict[str, Json]:
+    def as_json(self) -> TiersRow:
         """The outcome without its checks, as a JSON object."""
         return {
             "ran": self.ran,
