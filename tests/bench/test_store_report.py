@@ -15,7 +15,7 @@ from kvstrata.bench.rawdisk import RawSample
 from kvstrata.bench.results import Failure, Row, Run, Sample
 from kvstrata.bench.study import DRAM, Setup
 from kvstrata.bench.summary import summarize
-from kvstrata.bench.svg import Bar, Reference, bars
+from kvstrata.page.svg import Bar, Reference, bars
 from kvstrata.paths import PROJECT
 from tests.bench.samples import ODD, run, sample
 

@@ -1,38 +1,18 @@
-"""The report as one HTML file that needs nothing else: inline style and SVG, no script, no address."""
+"""The report of `kvstrata bench store` as one HTML file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from statistics import median
 
 from kvstrata.bench.results import COLD, MIXED, SET, WARM, WORKLOADS, Row, Run, Sample
 from kvstrata.bench.sizes import GIB, show_size
 from kvstrata.bench.study import BASE, DRAM, Setup
-from kvstrata.bench.svg import Bar, Reference, bars
 from kvstrata.bench.table import amplifications, doubts, number
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d2733; --soft: #5d6b7a; --paper: #fff; --line: #d9dfe6; --bar: #6f9bd1;
-  --base: #1f5fa8; --dot: #10233a; --mark: #b3261e; --note: #fff4d6; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e9ef; --soft: #9aa7b5; --paper: #14191f; --line: #323b46;
-  --bar: #3f6ea3; --base: #8fbdf0; --dot: #dbe6f2; --mark: #ff8a80; --note: #3a3213; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
-  max-width: 1460px; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
-.notes li, .failures li { background: var(--note); padding: .4rem .7rem; margin: .3rem 0; list-style: none; }
-.notes, .failures { padding: 0; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(420px, 1fr)); gap: 1.2rem; }
-svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-svg .title { font-weight: 600; } .bar { fill: var(--bar); } .base { fill: var(--base); } circle { fill: var(--dot); }
-svg line.reference { stroke: var(--mark); stroke-dasharray: 4 3; } svg text.reference { fill: var(--mark); }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .55rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; } thead th { vertical-align: bottom; }
-.wide { overflow-x: auto; } dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
-dt { color: var(--soft); } dd { margin: 0; } .doubt { color: var(--mark); }
-"""
+from kvstrata.page import html
+from kvstrata.page.html import Cell
+from kvstrata.page.svg import Bar, Reference, bars
 
 
 @dataclass(frozen=True)
@@ -68,21 +48,18 @@ _CHARTS = (
 def render(run: Run, rows: Sequence[Row]) -> str:
     """Return the page."""
     axes = list(dict.fromkeys(setup.axis for setup in run.setups if setup.axis not in (BASE, DRAM)))
-    return "".join(
+    return html.page(
+        "kvstrata bench store",
         [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>kvstrata bench store</title><style>{_STYLE}</style></head><body>",
-            "<h1>kvstrata bench store</h1>",
             _facts(run),
-            _list("notes", run.notes),
-            _list("failures", [f"FAILED {item.setup}, round {item.repeat}: {item.error}" for item in run.failures]),
+            html.notes("notes", run.notes),
+            html.notes(
+                "failures", [f"FAILED {item.setup}, round {item.repeat}: {item.error}" for item in run.failures]
+            ),
             _axis(run, "The base against DRAM", [BASE, DRAM]),
             *(_axis(run, axis, [BASE, *(s.name for s in run.setups if s.axis == axis)]) for axis in axes),
-            "<h2>Medians</h2>",
-            _table(rows),
-            "</body></html>\n",
-        ]
+            html.section("Medians", _table(rows)),
+        ],
     )
 
 
@@ -108,16 +85,12 @@ def _facts(run: Run) -> str:
         f"{base.pipeline}, {base.instances} instance(s), {base.allocator} allocator; "
         + ", ".join(f"{name.removeprefix('rocksdb.')} {value}" for name, value in base.directives.items()),
     }
-    return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items()) + "</dl>"
-
-
-def _list(kind: str, items: Sequence[str]) -> str:
-    return f'<ul class="{kind}">' + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>" if items else ""
+    return html.facts(facts)
 
 
 def _axis(run: Run, title: str, names: Sequence[str]) -> str:
     charts = [drawn for chart in _CHARTS if (drawn := _draw(run, chart, title, names))]
-    return f'<h2>{escape(title)}</h2><div class="charts">{"".join(charts)}</div>'
+    return html.section(title, html.charts(charts))
 
 
 def _base_label(base: Setup, axis: str) -> str:
@@ -162,7 +135,7 @@ _HEADS = (
 
 
 def _table(rows: Sequence[Row]) -> str:
-    lines = []
+    lines: list[tuple[str | Cell, ...]] = []
     for row in sorted(rows, key=lambda row: WORKLOADS.index(row.workload)):
         cells = (
             row.workload,
@@ -177,7 +150,5 @@ def _table(rows: Sequence[Row]) -> str:
             number(row.foreign_cores),
             *(number(value) for value in (row.to_base, row.to_raw, row.to_dram)),
         )
-        doubt = f'<td class="doubt">{escape(doubts(row))}</td>'
-        lines.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + doubt + "</tr>")
-    head = "".join(f"<th>{escape(name)}</th>" for name in _HEADS)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+        lines.append((*cells, Cell(doubts(row), "doubt")))
+    return html.table(_HEADS, lines)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from kvstrata.page.text import safe
 
 _WIDTH, _LABEL, _VALUE = 460, 176, 56
 _ROW, _TOP = 26, 22
@@ -38,8 +39,8 @@ def bars(title: str, rows: Sequence[Bar], reference: Reference | None = None, fo
     scale = _PLOT / (max(most, reference.value if reference and drawn else 0.0) or 1)
     height = _TOP + _ROW * len(rows) + (16 if reference else 4)
     parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}">',
-        f'<text class="title" x="0" y="13">{escape(title)}</text>',
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{safe(title)}">',
+        f'<text class="title" x="0" y="13">{safe(title)}</text>',
     ]
     for index, bar in enumerate(rows):
         parts += _bar(bar, _TOP + index * _ROW, scale, form)
@@ -49,7 +50,7 @@ def bars(title: str, rows: Sequence[Bar], reference: Reference | None = None, fo
             parts.append(f'<line class="reference" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{height - 14}"/>')
         parts.append(
             f'<text class="reference" x="{x:.1f}" y="{height - 3}" text-anchor="end">'
-            f"{escape(reference.label)} {reference.value:{form}}{'' if drawn else ', to the right of this'}</text>"
+            f"{safe(reference.label)} {reference.value:{form}}{'' if drawn else ', to the right of this'}</text>"
         )
     return "".join([*parts, "</svg>"])
 
@@ -62,8 +63,8 @@ def _bar(bar: Bar, y: int, scale: float, form: str) -> list[str]:
         for value in bar.samples
     )
     return [
-        f'<text x="{_LABEL - 6}" y="{middle + 4}" text-anchor="end">{escape(_short(bar.label))}'
-        f"<title>{escape(bar.label)}</title></text>",
+        f'<text x="{_LABEL - 6}" y="{middle + 4}" text-anchor="end">{safe(_short(bar.label))}'
+        f"<title>{safe(bar.label)}</title></text>",
         f'<rect class="{"base" if bar.base else "bar"}" x="{_LABEL}" y="{y + 4}" width="{bar.median * scale:.1f}" '
         f'height="{_ROW - 8}"/>',
         dots,

@@ -1,0 +1,1 @@
+"""Reports as one HTML file each: what they have in common."""
