@@ -87,3 +87,8 @@ class Document(TypedDict):
     tiers: TiersRow | None
     timings: list[TimingRow]
     versions: VersionsRow
+
+
+def stable(what: str, seed: str | None) -> str:
+    """What a check asks, the same in every run: without the seed that only one run's prompt was made from."""
+    return what.replace(f" (seed {seed})", "") if seed else what

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from kvstrata.cluster import Cluster, Node
-from kvstrata.verify import units
+from kvstrata.verify import masks, units
 from kvstrata.verify.access import greet
 from kvstrata.verify.check import Check, Group, Layer, Question, UnableError, UnmetError
 from kvstrata.verify.context import NodeContext, Peer
@@ -76,10 +76,11 @@ def verify(
         groups.append(Group(Layer.TIERS, cluster.site, outcome.checks, took))
         progress.group(groups[-1])
         checks += outcome.checks
+    secrets = masks.passwords(cluster)
     return Result(
         cluster=cluster,
         nodes=tuple(node.name for node in chosen),
-        checks=tuple(_in_order(checks, cluster)),
+        checks=tuple(masks.masked(check, secrets) for check in _in_order(checks, cluster)),
         groups=tuple(groups),
         tiers=outcome,
         started_at=began.isoformat(timespec="seconds"),
