@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from kvstrata.verify import junit
+from kvstrata.verify import junit, page
 from kvstrata.verify.check import Check, Layer, Status
 from kvstrata.verify.masks import MASK, masked, passwords
 from tests.verify.fakes.site import Site
@@ -19,7 +19,7 @@ def test_a_password_that_a_service_says_is_masked_in_every_output(site: Site) ->
     result = run(site)
     assert find(result, "engine.model", "node1").seen == f"pw={MASK}! with 1 tokens"
     document = result.as_json()
-    for text in (json.dumps(document), junit.render(document), printed(result)):
+    for text in (json.dumps(document), junit.render(document), page.render(document), printed(result)):
         assert "secret-pw" not in text
         assert MASK in text
 
