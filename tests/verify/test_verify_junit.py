@@ -36,7 +36,8 @@ def test_the_file_is_of_the_common_form_and_its_numbers_are_right(broken: Docume
 
 
 def test_the_strict_reader_sees_what_is_wrong() -> None:
-    good = '<testsuites><testsuite name="a" tests="1" time="1"><testcase name="b" classname="c" time="1"/></testsuite>'
+    suite = '<testsuite name="a" tests="1" failures="0" errors="0" time="1">'
+    good = f'<testsuites>{suite}<testcase name="b" classname="c" time="1"/></testsuite>'
     assert problems(good + "</testsuites>") == []
     for old, new in (
         ('tests="1"', 'tests="2"'),
