@@ -10,6 +10,7 @@ from kvstrata.cache.cli import app as cache_app
 from kvstrata.lab.cli import app as lab_app
 from kvstrata.plan.cli import plan
 from kvstrata.verify.cli import verify
+from kvstrata.verify.diff_cli import verify_diff
 
 app = typer.Typer(help="Hyper-converged LLM serving with a tiered KV cache.", no_args_is_help=True)
 app.add_typer(artifacts_app, name="artifacts")
@@ -18,6 +19,7 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(lab_app, name="lab")
 app.command()(plan)
 app.command()(verify)
+app.command("verify-diff")(verify_diff)
 
 
 def main() -> None:

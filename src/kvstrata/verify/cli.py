@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from kvstrata.cluster import Cluster, DescribeError, InvalidClusterError, Node, TiersPolicy, describe, load
-from kvstrata.verify import report, result, runner
+from kvstrata.verify import keep, report, result, runner
 from kvstrata.verify.check import Layer
+from kvstrata.verify.compare import TOLERANCE
+from kvstrata.verify.compare import compare as differences
+from kvstrata.verify.diff_cli import Tolerance, show
 from kvstrata.verify.document import Document
+from kvstrata.verify.keep import UnreadableError
+from kvstrata.verify.outputs import Outputs, as_text, keep_run
 from kvstrata.verify.result import Verdict
 from kvstrata.verify.shell import Shell
 from kvstrata.verify.ssh import SshShell
@@ -50,16 +54,28 @@ def verify(
         float | None, typer.Option(min=1, help="Seconds for a node's checks, and for each long wait.")
     ] = None,
     seed: Annotated[str | None, typer.Option(help="Seed of the prompt; one never used before.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML into this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write one HTML page into this file.")] = None,
+    newest: Annotated[
+        int, typer.Option("--keep", min=0, help="Runs to keep in the site's state folder; 0 keeps this one nowhere.")
+    ] = keep.DEFAULT,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Print what changed since the last kept run, after the report.")
+    ] = False,
+    baseline: Annotated[Path | None, typer.Option(help="Compare with this JSON of an earlier run instead.")] = None,
+    tolerance: Tolerance = TOLERANCE,
 ) -> None:
     """Check a running site, layer by layer. Exit 0: all good, 1: a check failed, 2: could not check."""
     out, err = console_of(stderr=False), console_of(stderr=True)
     source = inventory or cluster_file
+    outputs = Outputs(output, junit, html)
     try:
         err.print(f"[dim]..[/] reading {escape(str(source))}", highlight=False)
         cluster = cluster_of(inventory, cluster_file)
         selection = _selection(cluster, tiers, only, limit, tier_nodes, seed)
+        earlier = _earlier(cluster, compare, baseline)
     except (DescribeError, InvalidClusterError, BadOptionError, OSError) as error:
-        _deliver(result.could_not_check(str(source), str(error)), as_json, output, err)
+        _deliver(result.could_not_check(str(source), str(error)), as_json, outputs, err)
         err.print(f"[bold magenta]COULD NOT CHECK[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(Verdict.COULD_NOT_CHECK) from None
     shells = {node.name: _shell(node) for node in cluster.nodes}
@@ -70,9 +86,15 @@ def verify(
         progress.close()
         for shell in shells.values():
             shell.close()
-    written = _deliver(found.as_json(), as_json, output, err)
+    document = found.as_json()
+    written = _deliver(document, as_json, outputs, err)
+    if newest:
+        keep_run(cluster.verify.state_dir, document, newest, err)
     if not as_json:
         report.show(found, out)
+    if compare or baseline is not None:
+        # Under --json, stdout is the document's alone.
+        _tell_changes(earlier, document, tolerance, err if as_json else out)
     raise typer.Exit(found.verdict if written else Verdict.COULD_NOT_CHECK)
 
 
@@ -129,16 +151,29 @@ def _names(cluster: Cluster, option: str, value: str | None) -> tuple[str, ...] 
     return names
 
 
-def _deliver(document: Document, as_json: bool, output: Path | None, err: Console) -> bool:
-    """Print and write the document as asked; whether the file could be written."""
-    text = json.dumps(document, indent=2)
+def _earlier(cluster: Cluster, compare: bool, baseline: Path | None) -> tuple[Path, Document] | None:
+    """The run to compare with, read before anything is verified: a wrong file costs no minutes."""
+    if baseline is not None:
+        try:
+            return baseline, keep.load(baseline)
+        except UnreadableError as error:
+            raise BadOptionError(f"--baseline: {error}") from None
+    return keep.last(cluster.verify.state_dir, cluster.site) if compare else None
+
+
+def _tell_changes(
+    earlier: tuple[Path, Document] | None, document: Document, tolerance: float, console: Console
+) -> None:
+    if earlier is None:
+        console.print("nothing to compare with: no earlier run of this site is kept", highlight=False)
+        return
+    path, before = earlier
+    console.print(f"[dim]..[/] compared with {escape(str(path))}", highlight=False, soft_wrap=True)
+    show(differences(before, document, tolerance), console)
+
+
+def _deliver(document: Document, as_json: bool, outputs: Outputs, err: Console) -> bool:
+    """Print and write the document as asked; whether every file could be written."""
     if as_json:
-        typer.echo(text)
-    if output is None:
-        return True
-    try:
-        output.write_text(text + "\n")
-    except OSError as error:
-        err.print(f"[bold red]--output[/]: {escape(str(output))}: {error.strerror}", highlight=False)
-        return False
-    return True
+        typer.echo(as_text(document), nl=False)
+    return outputs.write(document, err)
