@@ -10,8 +10,10 @@ from kvstrata.page.svg import Bar, bars
 from kvstrata.verify.document import CheckRow, Document, StepRow, TiersRow
 
 _STYLE = """
-th, td { text-align: left; white-space: normal; vertical-align: top; overflow-wrap: anywhere; }
-td:first-child { white-space: nowrap; } .pass { color: var(--good); } .skip { color: var(--warn); }
+th, td { text-align: left; vertical-align: top; }
+td { white-space: normal; overflow-wrap: anywhere; }
+td:nth-child(-n+2), td:nth-child(7) { white-space: nowrap; overflow-wrap: normal; }
+.pass { color: var(--good); } .skip { color: var(--warn); }
 .fail, .error { color: var(--mark); font-weight: 600; } .verdict { font-size: 1.25rem; }
 """
 _MARKS = {"pass": "ok", "fail": "FAIL", "skip": "SKIP", "error": "ERROR"}
