@@ -6,16 +6,23 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
+from typer.main import get_command
 
 from kvstrata.docs.settings import fill_settings
 from kvstrata.kvrocks.profiles import PROFILES
 from kvstrata.paths import PROJECT
 from kvstrata.verify.check import Check, Layer, Status
+from kvstrata.verify.cli import verify
+from kvstrata.verify.compare import Kind
 from kvstrata.verify.result import could_not_check
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 DOCS = PROJECT / "docs"
+
+verify_app = typer.Typer(add_completion=False)
+verify_app.command()(verify)
 
 
 def anchors(page: Path) -> set[str]:
@@ -80,3 +87,15 @@ def test_every_field_of_the_json_document_is_explained() -> None:
     check = Check("id", Layer.HOST, "host", "what", "expected", "seen", Status.PASS, "hint")
     for field in (*could_not_check("inventory", "why"), *check.as_json()):
         assert f"`{field}`" in page
+
+
+def test_every_option_of_the_verifier_is_explained() -> None:
+    rows = re.findall(r"^\| `(--[a-z-]+)", (DOCS / "verify.md").read_text(), re.MULTILINE)
+    options = {name for option in get_command(verify_app).params for name in option.opts if name.startswith("--")}
+    # Where it reads the site from stands at the top of the page.
+    assert options - {"--inventory", "--cluster"} == set(rows)
+
+
+def test_every_kind_of_change_is_explained() -> None:
+    rows = re.findall(r"^\| ([a-z, ]+) \|", (DOCS / "verify.md").read_text(), re.MULTILINE)
+    assert set(Kind) <= set(rows)
