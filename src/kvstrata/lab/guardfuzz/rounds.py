@@ -202,7 +202,13 @@ class Round:
 
     def _look(self, host: Any, entries: list[Entry], tokens: dict[str, Any]) -> Any:
         drives = [kvstrata_guard.Drive.read(entry.fields) for entry in entries]
-        attached = [plan.loop for entry in entries for plan in entry.plans if plan.loop.device]
+        # Active swap space is left out: the kernel may write pages to it at any moment.
+        attached = [
+            plan.loop
+            for entry in entries
+            for plan in entry.plans
+            if plan.loop.device and "swap_in_use" not in plan.must
+        ]
         before = [(loop.digest(), loop.written()) for loop in attached]
         verdict = kvstrata_guard.judge(drives, kvstrata_guard.survey(drives, host), tokens)
         if [(loop.digest(), loop.written()) for loop in attached] != before:
