@@ -10,7 +10,8 @@ from typing import Any
 from ansible.module_utils.kvstrata_blockhost import Host, names, text, whole_number
 from ansible.module_utils.kvstrata_blockuse import Node
 
-_PATHS = re.compile(r"nvme\d+c\d+n\d+")
+PATHS = re.compile(r"nvme\d+c\d+n\d+")
+"""Kernel names of single paths to a namespace."""
 
 
 def identity(host: Host, number: str, nodes: Iterable[Node]) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def _scsi_transport(home: str) -> str:
 def _twins(host: Host, kernel: str, wwid: str) -> list[str]:
     if not wwid:
         return []
-    others = [name for name in names(f"{host.sys}/block") if name != kernel and not _PATHS.fullmatch(name)]
+    others = [name for name in names(f"{host.sys}/block") if name != kernel and not PATHS.fullmatch(name)]
     return [name for name in others if _wwid(f"{host.sys}/block/{name}") == wwid]
 
 
@@ -87,7 +88,7 @@ def _siblings(host: Host, home: str, kernel: str) -> list[str]:
 
 def _multipath(host: Host, kernel: str, number: str, nodes: Iterable[Node]) -> list[str]:
     found = []
-    if _PATHS.fullmatch(kernel):
+    if PATHS.fullmatch(kernel):
         found.append(f"{kernel} is one path of an NVMe namespace")
     found += [f"{node.kernel} ({node.title}) joins it to others" for node in nodes if " mpath-" in node.title]
     if udev(host, number, "DM_MULTIPATH_DEVICE_PATH") == "1":

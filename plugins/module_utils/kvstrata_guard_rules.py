@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ansible.module_utils.kvstrata_blockdev import Device
+from ansible.module_utils.kvstrata_blockid import PATHS
 from ansible.module_utils.kvstrata_own import Drive
 from ansible.module_utils.kvstrata_reasons import reason_of
 
 GIB = 1 << 30
 _BY_ID = re.compile(r"/dev/disk/by-id/[^/]+")
 _POINTS_SAID = 5
-_PATH = re.compile(r"nvme\d+c\d+n\d+")
 _NETWORK = ("tcp", "rdma", "fc", "loop", "iscsi")
 
 
@@ -56,7 +56,7 @@ def identity(drive: Drive, index: int, device: Device) -> Iterator[tuple[str, st
 
 def _is_path(device: Device) -> bool:
     # Of a path of a multipath namespace it is said what it is; that it is no drive would say less.
-    return bool(_PATH.fullmatch(device.kernel))
+    return bool(PATHS.fullmatch(device.kernel))
 
 
 def clashes(drives: Sequence[Drive], seen: Mapping[str, Device]) -> Iterator[tuple[str, str, str, str]]:

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kvstrata_gpupackages import OWN, VERSIONLOCK, is_locked
+from ansible.module_utils.kvstrata_text import place, read
 
 DOCUMENTATION = """
 module: kvstrata_package_hold
@@ -34,10 +33,7 @@ class Manager:
         """Return which of the packages are on hold."""
         if self.apt:
             return set(self._run(["apt-mark", "showhold"]).split()) & set(names)
-        text = ""
-        if os.path.exists("/" + VERSIONLOCK):
-            with open("/" + VERSIONLOCK) as stream:
-                text = stream.read()
+        text = read("/" + VERSIONLOCK) or ""
         return {name for name in names if is_locked(name, text)}
 
     def installed(self, names: list[str]) -> list[str]:
@@ -65,22 +61,8 @@ class Manager:
 
 def write_down(module: AnsibleModule, version: str, holds: list[str]) -> bool:
     """Write what is on hold where the probe looks for it; return whether that changed."""
-    path, text = (
-        module.params["state_file"],
-        json.dumps({"holds": sorted(holds), "version": version}, sort_keys=True) + "\n",
-    )
-    if os.path.exists(path):
-        with open(path) as stream:
-            if stream.read() == text:
-                return False
-    if not module.check_mode:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=module.tmpdir)
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-        os.chmod(partial, 0o644)
-        module.atomic_move(partial, path)
-    return True
+    text = json.dumps({"holds": sorted(holds), "version": version}, sort_keys=True) + "\n"
+    return place(module, module.params["state_file"], text, 0o644) is not None
 
 
 def main() -> None:

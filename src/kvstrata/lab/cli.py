@@ -2,8 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +12,7 @@ from rich.table import Table
 from kvstrata.lab import hostpackages, lab, nodes, paths, shell
 from kvstrata.lab import rerun as lab_rerun
 from kvstrata.lab.errors import LabError
-from kvstrata.lab.progress import console, step
+from kvstrata.lab.progress import console, errors_for_people, step
 from kvstrata.lab.spec import PRESETS, SUITES, preset
 from kvstrata.lab.vmcli import app as vm_app
 
@@ -38,19 +36,10 @@ Suites = Annotated[
 ]
 
 
-@contextmanager
-def _errors_for_people() -> Iterator[None]:
-    try:
-        yield
-    except LabError as error:
-        console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
-        raise typer.Exit(1) from error
-
-
 @app.command()
 def packages() -> None:
     """Install the programs that the tests start: servers, tools of disks and networks. Starts none of them."""
-    with _errors_for_people():
+    with errors_for_people():
         hostpackages.ensure_for_tests()
 
 
@@ -64,7 +53,7 @@ def up(
     suites: Suites = None,
 ) -> None:
     """Start the lab's nodes; what runs already is left alone."""
-    with _errors_for_people():
+    with errors_for_people():
         lab.up(
             preset(
                 name,
@@ -83,14 +72,14 @@ def down(
     keep_data: Annotated[bool, typer.Option("--keep-data", help="Keep the drives' images.")] = False,
 ) -> None:
     """Remove the lab: nodes, loop devices, drives, network, and what podman left in the host's network."""
-    with _errors_for_people():
+    with errors_for_people():
         lab.down(preset(name), keep_data=keep_data)
 
 
 @app.command()
 def status(name: Name = "lab", node_count: Nodes = 2) -> None:
     """Show the nodes; exit 0 when all of them take a login, 1 otherwise."""
-    with _errors_for_people():
+    with errors_for_people():
         rows = lab.status(preset(name, nodes=node_count))
     table = Table("node", "address", "container", "ssh", title=f"lab {name}")
     for row in rows:
@@ -102,7 +91,7 @@ def status(name: Name = "lab", node_count: Nodes = 2) -> None:
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def ssh(context: typer.Context, node: str, name: Name = "lab") -> None:
     """Log in to NODE, or run the given command there."""
-    with _errors_for_people():
+    with errors_for_people():
         known = {container.node for container in nodes.containers(name)}
         if node not in known:
             raise LabError(f"node {node!r}: lab {name} has {', '.join(sorted(known)) or 'no nodes; run lab up'}")
@@ -120,7 +109,7 @@ def rerun(
     inventory: Annotated[Path, typer.Option("--inventory", help="Whose nodes.")] = Path("inventories/lab"),
 ) -> None:
     """Run the host roles again on deployed nodes, and say what that takes; exit 1 when it changes anything."""
-    with _errors_for_people():
+    with errors_for_people():
         run = lab_rerun.rerun(inventory)
     for name, seconds in run.slowest.items():
         console.print(f"[dim]{seconds:6.1f} s  {escape(name)}[/dim]")
@@ -135,7 +124,7 @@ def model() -> None:
     """Generate the lab model below the models folder, unless it is there."""
     from kvstrata.models import lab_llama
 
-    with _errors_for_people(), step("model") as current:
+    with errors_for_people(), step("model") as current:
         made = lab_llama.ensure(paths.models_dir())
         current.result = f"{'generated' if made else 'present'} ({paths.models_dir() / lab_llama.NAME})"
 

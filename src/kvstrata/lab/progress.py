@@ -4,8 +4,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.markup import escape
+
+from kvstrata.lab.errors import LabError
 
 # Lines are not wrapped: they are read by programs too (molecule looks for "nothing changed").
 console = Console(highlight=False, soft_wrap=True)
@@ -32,3 +35,13 @@ def step(name: str) -> Iterator[Step]:
     yield current
     taken = time.monotonic() - started
     console.print(f"[bold]{name}[/bold]: {escape(current.result)} [dim]in {taken:.1f} s[/dim]")
+
+
+@contextmanager
+def errors_for_people() -> Iterator[None]:
+    """End a command with status 1 and one line where a LabError says what is wrong."""
+    try:
+        yield
+    except LabError as error:
+        console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
+        raise typer.Exit(1) from error

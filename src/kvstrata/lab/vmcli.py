@@ -3,18 +3,14 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from kvstrata.lab import shell, vm
-from kvstrata.lab.errors import LabError
-from kvstrata.lab.progress import console
+from kvstrata.lab.progress import console, errors_for_people
 from kvstrata.lab.vmspec import NAMES, VmSpec
 
 app = typer.Typer(
@@ -36,19 +32,10 @@ Shared = Annotated[
 ]
 
 
-@contextmanager
-def _errors_for_people() -> Iterator[None]:
-    try:
-        yield
-    except LabError as error:
-        console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
-        raise typer.Exit(1) from error
-
-
 @app.command()
 def up(name: Name, drives: Drives = 2, drive_gib: DriveGib = 4, lba: Lba = 512, shared: Shared = False) -> None:
     """Start the machine with empty drives; one that runs already is left alone."""
-    with _errors_for_people():
+    with errors_for_people():
         vm.up(VmSpec(name, drives, drive_gib, lba, shared))
 
 
@@ -57,7 +44,7 @@ def down(
     names: Annotated[list[str] | None, typer.Argument(help="Which machines; all of them when none is named.")] = None,
 ) -> None:
     """End machines and remove their disks and drives."""
-    with _errors_for_people():
+    with errors_for_people():
         for name in names or NAMES:
             vm.down(name)
 
@@ -65,7 +52,7 @@ def down(
 @app.command()
 def status() -> None:
     """Show the machines; exit 0 when all that are there take a login, 1 otherwise."""
-    with _errors_for_people():
+    with errors_for_people():
         rows = vm.status()
     table = Table("machine", "address", "state", "ssh", title="machines")
     for row in rows:
@@ -77,7 +64,7 @@ def status() -> None:
 @app.command()
 def written(name: Name) -> None:
     """Print, as JSON, a digest of every drive of NAME and how often it was written to."""
-    with _errors_for_people():
+    with errors_for_people():
         found = vm.written(name)
     print(json.dumps([asdict(drive) for drive in found], indent=1))
 
@@ -85,7 +72,7 @@ def written(name: Name) -> None:
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def ssh(context: typer.Context, name: Name) -> None:
     """Log in to NAME, or run the given command there."""
-    with _errors_for_people():
+    with errors_for_people():
         vm.running(name)
         tty = ("-t",) if not context.args and sys.stdin.isatty() else ()
         argv = [*vm.access(name).argv("127.0.0.1", *tty), *context.args]
