@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +43,15 @@ _ROOM_TRIES = 3
 
 @dataclass(frozen=True)
 class Visit:
-    """What came of one store. Times in seconds, None for a step that was not reached."""
+    """What came of one store."""
 
     ok: bool = False
     why: str = ""
     """Why not, in words; empty when all is well."""
     full: bool = False
     """The store has no room, or refuses writes."""
-    store_s: float | None = None
-    lookup_s: float | None = None
-    load_s: float | None = None
-    delete_s: float | None = None
+    took_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of each step that succeeded: `store`, `lookup`, `load`, `delete`."""
 
 
 class _StopError(Exception):
@@ -101,16 +99,16 @@ def visit(config: TierConfig, data: bytes) -> Visit:
             for step in (chunk.store, chunk.lookup, chunk.load, chunk.delete):
                 started = time.monotonic()
                 step()
-                took[f"{step.__name__}_s"] = round(time.monotonic() - started, 6)
-        return Visit(ok=True, **took)
+                took[step.__name__] = round(time.monotonic() - started, 6)
+        return Visit(ok=True, took_s=took)
     except _StopError as stop:
-        return Visit(why=str(stop), full=stop.full, **took)
+        return Visit(why=str(stop), full=stop.full, took_s=took)
     except WireError as error:
-        return Visit(why=f"it does not answer: {error}", **took)
+        return Visit(why=f"it does not answer: {error}", took_s=took)
     except ReplyError as error:
-        return Visit(why=f"the store answered: {error}", **took)
+        return Visit(why=f"the store answered: {error}", took_s=took)
     except Exception as error:  # one store's surprise must not cost what is known of the others
-        return Visit(why=f"unexpected {type(error).__name__}: {error}", **took)
+        return Visit(why=f"unexpected {type(error).__name__}: {error}", took_s=took)
     finally:
         tier.close()
 
