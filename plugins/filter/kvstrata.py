@@ -26,9 +26,14 @@ def with_mount(drive: Mapping[str, Any], fstype: str = "xfs") -> dict[str, Any]:
     return {**drive, "mount": mount, "fstype": fstype, "unit": mount.strip("/").replace("/", "-") + ".mount"}
 
 
-def mount_of(drive: Mapping[str, Any]) -> dict[str, str]:
+def mount_of(drive: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the verifier wants to know of a drive's mount."""
-    return {"path": drive["mount"], "fstype": drive["fstype"]}
+    return {
+        "path": drive["mount"],
+        "fstype": drive["fstype"],
+        "device": drive.get("device"),
+        "devices": list(drive.get("devices") or []),
+    }
 
 
 def endpoint_of(store: Mapping[str, Any]) -> dict[str, Any]:

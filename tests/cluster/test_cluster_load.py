@@ -99,6 +99,20 @@ def test_a_site_has_each_namespace_of_its_nodes_once() -> None:
     assert parse(document).namespaces == ("kvs-0123456789abcdef", "kvs-other")
 
 
+def test_limits_load_and_prices_are_the_inventorys_where_it_sets_them() -> None:
+    document = copy.deepcopy(DOCUMENT) | {"prices": {"gpu_hour": 2.5}}
+    document["verify"] |= {
+        "limits": {"clock_skew_s": 2},
+        "throughput": {"requests": 4, "max_ttft_p95_s": 1.5, "max_itl_p50_s": None},
+    }
+    site = parse(document)
+    assert (site.verify.limits.clock_skew_s, site.verify.limits.drive_share) == (2.0, 0.5)
+    assert (site.verify.throughput.requests, site.verify.throughput.concurrency) == (4, 8)
+    assert (site.verify.throughput.max_ttft_p95_s, site.verify.throughput.max_itl_p50_s) == (1.5, None)
+    assert site.prices is not None
+    assert (site.prices.gpu_hour, site.prices.currency) == (2.5, "USD")
+
+
 def test_an_unknown_node_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         parse(DOCUMENT).node("node9")
@@ -126,6 +140,11 @@ def test_an_unknown_node_is_a_key_error() -> None:
         ("verify.timeout_s", 0, r"verify\.timeout_s: 0, allowed is more than 0"),
         ("verify.tiers", "maybe", r"verify\.tiers: 'maybe', allowed is one of if_changed, always, never"),
         ("model", ..., "model: missing"),
+        ("verify.limits", {"skew": 1}, r"verify\.limits\.skew: unknown, allowed are certificate_days, clock_skew_s"),
+        ("verify.limits", {"drive_share": 1.5}, r"verify\.limits\.drive_share: 1\.5, allowed is 0 to 1"),
+        ("verify.throughput", {"requests": 0}, r"verify\.throughput\.requests: 0, allowed is at least 1"),
+        ("verify.throughput", {"max_ttft_p50_s": 0}, r"max_ttft_p50_s: 0, allowed is more than 0"),
+        ("prices", {"currency": "EUR"}, r"prices\.gpu_hour: missing"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_path(path: str, value: object, message: str) -> None:

@@ -65,7 +65,12 @@ def test_the_mount_unit_of_any_drive_that_preflight_accepts_needs_no_escaping(na
 
 def test_a_mount_is_told_with_its_file_system() -> None:
     expression = "drive | kvstrata_with_mount | kvstrata_mount_of"
-    assert template(expression, drive=DRIVE) == {"path": "/var/lib/kvstrata/drives/d0", "fstype": "xfs"}
+    assert template(expression, drive=DRIVE) == {
+        "path": "/var/lib/kvstrata/drives/d0",
+        "fstype": "xfs",
+        "device": "/dev/nvme0n1",
+        "devices": [],
+    }
 
 
 def test_hardening_in_a_template_is_the_same_and_refuses_a_relative_path() -> None:

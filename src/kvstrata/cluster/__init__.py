@@ -20,6 +20,7 @@ from kvstrata.cluster.model import (
     TiersPolicy,
     VerifySettings,
 )
+from kvstrata.cluster.settings import Limits, Prices, ThroughputSettings
 
 __all__ = [
     "Cluster",
@@ -27,13 +28,16 @@ __all__ = [
     "Engine",
     "InvalidClusterError",
     "LMCache",
+    "Limits",
     "Model",
     "Mount",
     "Node",
+    "Prices",
     "Router",
     "Ssh",
     "Store",
     "StoreEngine",
+    "ThroughputSettings",
     "Tier",
     "TiersPolicy",
     "VerifySettings",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from kvstrata.cluster.model import (
     TiersPolicy,
     VerifySettings,
 )
+from kvstrata.cluster.settings import Limits, Prices, ThroughputSettings
 
 SCHEMA = 1
 
@@ -59,6 +60,7 @@ def parse(document: object) -> Cluster:
         model=_model(root["model"]),
         nodes=nodes,
         verify=_verify(root["verify"]),
+        prices=root.get("prices", None).optional(_prices),
     )
 
 
@@ -79,8 +81,11 @@ class _At:
 
     def get(self, key: str, default: object) -> _At:
         """The value of a key that older documents lack."""
-        here = self.value if isinstance(self.value, dict) else {}
-        return self[key] if key in here else _At(f"{self.path}.{key}", default)
+        return self[key] if self.has(key) else _At(f"{self.path}.{key}", default)
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there."""
+        return isinstance(self.value, dict) and key in self.value
 
     def _expect(self, wanted: type | tuple[type, ...], name: str) -> Any:
         # bool is an int in Python, but never a port.
@@ -118,6 +123,12 @@ class _At:
             raise InvalidClusterError(f"{self.path}: {number:g}, allowed is 0 or more")
         return number
 
+    def share(self) -> float:
+        number = self.amount()
+        if number > 1:
+            raise InvalidClusterError(f"{self.path}: {number:g}, allowed is 0 to 1")
+        return number
+
     def mapping(self) -> dict[str, Any]:
         found: dict[str, Any] = self._expect(dict, "an object")
         return found
@@ -133,6 +144,12 @@ class _At:
         except ValueError:
             allowed = ", ".join(member.value for member in kind)
             raise InvalidClusterError(f"{self.path}: {text!r}, allowed is one of {allowed}") from None
+
+    def only(self, names: frozenset[str]) -> None:
+        """Refuse a key that nothing reads: it would be a limit that nobody keeps."""
+        unknown = sorted(self.mapping().keys() - names)
+        if unknown:
+            raise InvalidClusterError(f"{self.path}.{unknown[0]}: unknown, allowed are {', '.join(sorted(names))}")
 
     def optional[T](self, read: Callable[[_At], T]) -> T | None:
         return None if self.value is None else read(self)
@@ -159,6 +176,7 @@ def _model(at: _At) -> Model:
         dtype=at["dtype"].text(),
         kv_dtype=at.get("kv_dtype", "auto").text(),
         tensor_parallel=at.get("tensor_parallel", 1).integer(1),
+        revision=at["revision"].text() if at.has("revision") else "",
     )
 
 
@@ -183,6 +201,9 @@ def _store(at: _At) -> Store:
         password=at["password"].text(),
         tier=at["tier"].choice(Tier),
         capacity_bytes=at["capacity_bytes"].integer(1),
+        config_path=at.get("config_path", None).optional(_At.text),
+        tls_port=at.get("tls_port", None).optional(_At.port),
+        tls_ca=at.get("tls_ca", None).optional(_At.text),
     )
 
 
@@ -200,11 +221,25 @@ def _lmcache(at: _At) -> LMCache:
 
 
 def _engine(at: _At) -> Engine:
-    return Engine(unit=at["unit"].text(), host=at["host"].text(), port=at["port"].port())
+    return Engine(
+        unit=at["unit"].text(),
+        host=at["host"].text(),
+        port=at["port"].port(),
+        gpus=tuple(at.get("gpus", []).each(_At.integer)),
+    )
 
 
 def _router(at: _At) -> Router:
     return Router(unit=at["unit"].text(), host=at["host"].text(), port=at["port"].port())
+
+
+def _mount(at: _At) -> Mount:
+    return Mount(
+        path=at["path"].text(),
+        fstype=at["fstype"].text(),
+        device=at.get("device", None).optional(_At.text),
+        devices=tuple(at.get("devices", []).each(_At.text)),
+    )
 
 
 def _node(at: _At) -> Node:
@@ -212,9 +247,7 @@ def _node(at: _At) -> Node:
         name=at["name"].text(),
         ssh=_ssh(at["ssh"]),
         units=tuple(at["units"].each(_At.text)),
-        mounts=tuple(
-            at["mounts"].each(lambda mount: Mount(mount["path"].text(), mount["fstype"].text())),
-        ),
+        mounts=tuple(at["mounts"].each(_mount)),
         stores=tuple(at["stores"].each(_store)),
         lmcache=at["lmcache"].optional(_lmcache),
         engines=tuple(at["engines"].each(_engine)),
@@ -229,7 +262,34 @@ def _verify(at: _At) -> VerifySettings:
         prompt_tokens=at["prompt_tokens"].integer(1),
         timeout_s=at["timeout_s"].seconds(),
         state_dir=_path(at["state_dir"]),
+        limits=_limits(at.get("limits", {})),
+        throughput=_throughput(at.get("throughput", {})),
     )
+
+
+def _limits(at: _At) -> Limits:
+    at.only(frozenset(field.name for field in fields(Limits)))
+    given = {name: at[name].share() if name.endswith("_share") else at[name].amount() for name in at.mapping()}
+    return Limits(**given)
+
+
+def _throughput(at: _At) -> ThroughputSettings:
+    at.only(frozenset(field.name for field in fields(ThroughputSettings)))
+    readers: dict[str, Callable[[_At], Any]] = {
+        "enabled": _At.flag,
+        "max_s": _At.seconds,
+        "tolerance": _At.amount,
+        **dict.fromkeys(("concurrency", "requests", "prompt_tokens", "output_tokens"), lambda value: value.integer(1)),
+    }
+    return ThroughputSettings(**{name: readers.get(name, _bound)(at[name]) for name in at.mapping()})
+
+
+def _bound(at: _At) -> float | None:
+    return at.optional(_At.seconds)
+
+
+def _prices(at: _At) -> Prices:
+    return Prices(gpu_hour=at["gpu_hour"].amount(), currency=at.get("currency", "USD").text())
 
 
 def _refuse_duplicates(nodes: tuple[Node, ...]) -> None:

@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from kvstrata.cluster.settings import Limits, Prices, ThroughputSettings
+
 
 class StoreEngine(StrEnum):
     """The server program behind a store."""
@@ -45,10 +47,15 @@ class Ssh:
 
 @dataclass(frozen=True)
 class Mount:
-    """A file system that must be mounted from a block device."""
+    """A file system that must be mounted from a block device.
+
+    `device` is the drive by the inventory's name below /dev/disk/by-id/; of a RAID0 `devices` names them all.
+    """
 
     path: str
     fstype: str
+    device: str | None = None
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,11 @@ class Store:
     tier: Tier
     # The most that its chunks may take together, of all namespaces.
     capacity_bytes: int
+    # Its configuration as the role rendered it, on its node.
+    config_path: str | None = None
+    tls_port: int | None = None
+    # The certificate authority that clients trust, a file on the nodes.
+    tls_ca: str | None = None
 
     @property
     def address(self) -> str:
@@ -94,11 +106,12 @@ class LMCache:
 
 @dataclass(frozen=True)
 class Engine:
-    """One replica of the model, on the fabric address."""
+    """One replica of the model, on the fabric address. `gpus` are the indices that nvidia-smi gives them."""
 
     unit: str
     host: str
     port: int
+    gpus: tuple[int, ...] = ()
 
     @property
     def url(self) -> str:
@@ -117,7 +130,7 @@ class Router:
 
 @dataclass(frozen=True)
 class Model:
-    """The model served. `max_model_len` is in tokens."""
+    """The model served. `max_model_len` is in tokens, `revision` identifies the weights."""
 
     name: str
     path: str
@@ -125,6 +138,7 @@ class Model:
     dtype: str
     kv_dtype: str = "auto"
     tensor_parallel: int = 1
+    revision: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,6 +170,8 @@ class VerifySettings:
     prompt_tokens: int
     timeout_s: float
     state_dir: Path
+    limits: Limits = field(default_factory=Limits)
+    throughput: ThroughputSettings = field(default_factory=ThroughputSettings)
 
 
 @dataclass(frozen=True)
@@ -167,6 +183,7 @@ class Cluster:
     model: Model
     nodes: tuple[Node, ...]
     verify: VerifySettings
+    prices: Prices | None = None
 
     def node(self, name: str) -> Node:
         """The node of that name; KeyError when there is none."""

@@ -40,7 +40,8 @@ def fingerprint(cluster: Cluster, shells: Mapping[str, Shell], tier_nodes: tuple
 
 def _model(cluster: Cluster) -> dict[str, Any]:
     document = asdict(cluster)
-    # How a node is reached and how long is waited for it changes nothing of what was proven.
+    # How a node is reached, how long is waited for it and what it costs change nothing of what was proven.
+    del document["prices"]
     document["verify"] = {"prompt_tokens": cluster.verify.prompt_tokens}
     for node in document["nodes"]:
         del node["ssh"]
