@@ -11,7 +11,7 @@ from typing import Any
 
 from kvstrata.cluster import Cluster, parse
 from kvstrata.verify.context import NodeContext, Peer
-from tests.verify.fakes import documents
+from tests.verify.fakes import documents, engines
 from tests.verify.fakes.resp import RespServer
 from tests.verify.fakes.shell import FakeShell
 from tests.verify.fakes.web import Code, WebServer
@@ -48,6 +48,7 @@ class FakeNode:
         self.clears_l1 = True
         self.output = 7
         self.extra_requests = 0
+        self.shift = 0.0
         self.units: dict[str, str] = {}
         self._zero()
 
@@ -72,7 +73,15 @@ class FakeNode:
             blocks.append(f"Id={unit}\n{state}{enabled}\nResult=success\nInvocationID={self.invocation}")
         return "\n\n".join(blocks)
 
-    def completions(self, body: dict[str, Any]) -> Iterator[str]:
+    def completions(self, body: dict[str, Any]) -> object:
+        if body.get("stream"):
+            return self._stream(body)
+        self.count["requests"] += 1
+        if self.connected:
+            self.count["queries"] += len(body["prompt"])
+        return engines.completion(body, self.output, self.shift)
+
+    def _stream(self, body: dict[str, Any]) -> Iterator[str]:
         prompt, wanted = body["prompt"], body["max_tokens"]
         tokens = len(prompt)
         whole = (tokens - 1) // CHUNK * CHUNK
@@ -200,6 +209,7 @@ class Site:
         fake.shell.answers = {
             "sh -c . /etc/os-release": "Debian 12\n6.1.0\n/opt/kvstrata/releases/r1\n",
             "sh -c cd /etc/kvstrata": "digest-of-etc  -",
+            "sh -c \nfor unit in": engines.process(),
             "readlink": "/opt/kvstrata/releases/r1",
             "systemctl show": fake.show_units,
             "systemctl cat": "[Unit]",
