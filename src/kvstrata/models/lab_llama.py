@@ -118,7 +118,8 @@ def _printable() -> set[int]:
     return {token for token, letter in enumerate(_alphabet()) if letter.isascii()}
 
 
-def _write_tokenizer(folder: Path, shape: Shape) -> None:
+def write_tokenizer(folder: Path, shape: Shape) -> None:
+    """Write tokenizer.json and tokenizer_config.json: a token for each byte, and the special ones."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(_alphabet())}, merges=[]))
@@ -174,7 +175,7 @@ def generate(folder: Path, shape: Shape, seed: int) -> None:
     """Write the model's files into the empty `folder`, readable by every user: services have their own."""
     _write_json(folder / "config.json", config(shape))
     _write_json(folder / "generation_config.json", {"bos_token_id": _BOS, "eos_token_id": _EOS})
-    _write_tokenizer(folder, shape)
+    write_tokenizer(folder, shape)
     _write_weights(folder / "model.safetensors", shape, seed)
     files = {path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())}
     _write_json(folder / FINGERPRINT, {**_identity(shape, seed), "files": files})
