@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kvstrata.cluster import InvalidClusterError, StoreEngine, Tier, TiersPolicy, load, parse
+from kvstrata.cluster import InvalidClusterError, Numa, StoreEngine, Tier, TiersPolicy, load, parse
 
 DOCUMENT: dict[str, Any] = {
     "schema": 1,
@@ -205,6 +205,20 @@ def test_sizes_and_types_are_read_where_they_are_given() -> None:
     assert cache
     assert (cache.l1_gib, cache.min_load_gbps, cache.policy) == (1.5, 4.0, {"name": "second_use"})
     assert (cluster.model.kv_dtype, cluster.model.tensor_parallel, cluster.nodes[0].gpus) == ("fp8", 4, 8)
+
+
+def test_where_services_are_to_run_is_read_where_it_is_given() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    node = document["nodes"][0]
+    assert parse(document).nodes[0].stores[0].numa is None
+    node["stores"][0]["numa"] = {"policy": "preferred", "node": 1, "cpus": "0-3,8"}
+    node["engines"][0]["numa"] = {"policy": "none"}
+    found = parse(document).nodes[0]
+    assert found.stores[0].numa == Numa("preferred", 1, "0-3,8")
+    assert found.engines[0].numa == Numa("none")
+    node["engines"][0]["numa"] = {"policy": ""}
+    with pytest.raises(InvalidClusterError, match=r"nodes\[0\].engines\[0\].numa.policy: empty"):
+        parse(document)
 
 
 @pytest.mark.parametrize(("field", "value"), [("l1_gib", -1), ("min_load_gbps", "fast"), ("policy", "all")])

@@ -16,6 +16,7 @@ from kvstrata.cluster.model import (
     Model,
     Mount,
     Node,
+    Numa,
     Router,
     Ssh,
     Store,
@@ -204,6 +205,15 @@ def _store(at: _At) -> Store:
         config_path=at.get("config_path", None).optional(_At.text),
         tls_port=at.get("tls_port", None).optional(_At.port),
         tls_ca=at.get("tls_ca", None).optional(_At.text),
+        numa=at.get("numa", None).optional(_numa),
+    )
+
+
+def _numa(at: _At) -> Numa:
+    return Numa(
+        policy=at["policy"].text(),
+        node=at.get("node", None).optional(_At.integer),
+        cpus=at.get("cpus", None).optional(_At.text),
     )
 
 
@@ -217,6 +227,7 @@ def _lmcache(at: _At) -> LMCache:
         l1_gib=at.get("l1_gib", None).optional(_At.amount),
         min_load_gbps=at.get("min_load_gbps", 0.0).amount(),
         policy=at.get("policy", {"name": "all"}).mapping(),
+        numa=at.get("numa", None).optional(_numa),
     )
 
 
@@ -226,6 +237,7 @@ def _engine(at: _At) -> Engine:
         host=at["host"].text(),
         port=at["port"].port(),
         gpus=tuple(at.get("gpus", []).each(_At.integer)),
+        numa=at.get("numa", None).optional(_numa),
     )
 
 

@@ -59,6 +59,17 @@ class Mount:
 
 
 @dataclass(frozen=True)
+class Numa:
+    """Where the inventory wants a service to run; what it does not say follows from the host's NUMA map."""
+
+    policy: str
+    """A NUMAPolicy of systemd, or `none` for no placement by the roles."""
+    node: int | None = None
+    cpus: str | None = None
+    """CPUs as the kernel lists them, "0-3,8"."""
+
+
+@dataclass(frozen=True)
 class Store:
     """One server of the store, one per drive, on the fabric address."""
 
@@ -77,6 +88,8 @@ class Store:
     tls_port: int | None = None
     # The certificate authority that clients trust, a file on the nodes.
     tls_ca: str | None = None
+    # None in a document that does not say.
+    numa: Numa | None = None
 
     @property
     def address(self) -> str:
@@ -102,6 +115,7 @@ class LMCache:
     min_load_gbps: float = 0.0
     policy: Mapping[str, Any] = field(default_factory=lambda: {"name": "all"})
     """What it writes to the stores."""
+    numa: Numa | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,7 @@ class Engine:
     host: str
     port: int
     gpus: tuple[int, ...] = ()
+    numa: Numa | None = None
 
     @property
     def url(self) -> str:
