@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 FAILING, WARNING = "failing", "warning"
+# What a finding is about.
+MEMORY, LIFETIME, ECC, FABRIC, RECOVERY = "memory", "lifetime", "ecc", "fabric", "recovery"
 # Names as in nverror.h of github.com/NVIDIA/open-gpu-kernel-modules. After these, NVIDIA's Xid catalogue asks for a
 # reset, a restart or service; the others are mostly an application's own errors.
 FAILING_XIDS: dict[int, str] = {
@@ -46,6 +48,9 @@ _UNCORRECTABLE = re.compile(r"(dram|sram)_uncorrectable.*|uncorrectable|double_b
 
 def parse_smi(text: str) -> dict[str, Any]:
     """Return driver version, GPUs and findings of `nvidia-smi -q -x`.
+
+    A finding has gpu, severity, text, and about: memory (errors and repairs since the driver was loaded), lifetime
+    (errors before that), ecc (its mode), fabric, or recovery.
 
     Raises:
         ValueError: if the text is no such document.
@@ -96,8 +101,8 @@ def _described(gpu: ET.Element) -> dict[str, str]:
 def _judge(gpu: ET.Element) -> Iterator[dict[str, str]]:
     name = gpu.get("id", "")
 
-    def finding(severity: str, text: str) -> dict[str, str]:
-        return {"gpu": name, "severity": severity, "text": text}
+    def finding(severity: str, text: str, about: str = MEMORY) -> dict[str, str]:
+        return {"gpu": name, "severity": severity, "text": text, "about": about}
 
     for path, text in _FAILING_IF_YES.items():
         if gpu.findtext(path) == _YES:
@@ -109,19 +114,19 @@ def _judge(gpu: ET.Element) -> Iterator[dict[str, str]]:
     if now:
         yield finding(FAILING, f"{now} uncorrectable memory errors since the driver was loaded")
     elif ever:
-        yield finding(WARNING, f"{ever} uncorrectable memory errors in its life")
+        yield finding(WARNING, f"{ever} uncorrectable memory errors in its life", LIFETIME)
     action = gpu.findtext("gpu_recovery_action", "")
     if action not in _ABSENT:
-        yield finding(FAILING, f"it asks for a recovery action: {action}")
+        yield finding(FAILING, f"it asks for a recovery action: {action}", RECOVERY)
     current, pending = gpu.findtext("ecc_mode/current_ecc", ""), gpu.findtext("ecc_mode/pending_ecc", "")
     if current == "Disabled":
-        yield finding(WARNING, "ECC is off: memory errors go unnoticed")
+        yield finding(WARNING, "ECC is off: memory errors go unnoticed", ECC)
     if current not in _ABSENT and pending not in _ABSENT and current != pending:
-        yield finding(WARNING, f"ECC is {current} and will be {pending} after a reset")
+        yield finding(WARNING, f"ECC is {current} and will be {pending} after a reset", ECC)
     state, status = gpu.findtext("fabric/state", ""), gpu.findtext("fabric/status", "")
     if state not in _ABSENT and (state != "Completed" or status not in ("Success", *_ABSENT)):
         text = f"its registration with the NVSwitch fabric is {state} ({status}): CUDA fails with error 802"
-        yield finding(FAILING, text)
+        yield finding(FAILING, text, FABRIC)
 
 
 def _uncorrectable(counters: Any) -> int:
