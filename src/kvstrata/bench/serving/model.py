@@ -38,6 +38,11 @@ class Conversation:
     turns: tuple[Turn, ...]
     start_s: float | None = None
 
+    @property
+    def tokens(self) -> int:
+        """All that it has in the end, prompts and answers."""
+        return sum(turn.prompt_tokens + turn.output_tokens for turn in self.turns)
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -57,6 +62,11 @@ class Workload:
     def requests(self) -> int:
         """How many requests all conversations make."""
         return sum(len(conversation.turns) for conversation in self.conversations)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest conversation, prompts and answers: what the engine must allow (--max-model-len)."""
+        return max(conversation.tokens for conversation in self.conversations)
 
     @property
     def open_loop(self) -> bool:
@@ -136,7 +146,11 @@ class ClientHealth:
 
 @dataclass(frozen=True)
 class Load:
-    """What a driver brings back: a sample for every request that it began, by scheduled_s, and how it fared itself."""
+    """What a driver brings back, and how it fared itself.
+
+    samples: one for every request of the workload, in its order, the failed among them, and those that were not sent
+    (an earlier turn of the conversation failed, or the deadline passed): their error begins with `not sent`.
+    """
 
     driver: str
     samples: tuple[RequestSample, ...]
@@ -162,8 +176,8 @@ class Driver(Protocol):
             endpoint: where to.
             workload: what.
             sample_outputs: names of the conversations whose samples keep their output ids (greedy, so comparable).
-            deadline_s: seconds after which no request is begun and running ones are cut off; those are samples with
-                an error that begins with `deadline`.
+            deadline_s: seconds after which no request is sent and running ones are cut off; the errors of those begin
+                with `deadline`.
 
         Raises:
             kvstrata.bench.errors.BenchError: if the driver itself cannot work; never for requests that fail.
