@@ -49,6 +49,7 @@ class FakeNode:
         self.output = 7
         self.extra_requests = 0
         self.shift = 0.0
+        self.files = {"model.safetensors": {"size": 1000, "sha256": "aa"}, "config.json": {"size": 10, "sha256": "bb"}}
         self.units: dict[str, str] = {}
         self._zero()
 
@@ -210,6 +211,7 @@ class Site:
             "sh -c . /etc/os-release": "Debian 12\n6.1.0\n/opt/kvstrata/releases/r1\n",
             "sh -c cd /etc/kvstrata": "digest-of-etc  -",
             "sh -c \nfor unit in": engines.process(),
+            "python3 -c": lambda argv: json.dumps(fake.files),
             "readlink": "/opt/kvstrata/releases/r1",
             "systemctl show": fake.show_units,
             "systemctl cat": "[Unit]",
