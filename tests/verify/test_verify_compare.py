@@ -84,14 +84,14 @@ def test_another_seed_is_no_change(site: Site, proven: Document) -> None:
 
 def test_a_check_that_newly_fails_and_one_that_newly_passes_are_told_with_what_was_seen(site: Site) -> None:
     good = run(site).as_json()
-    site.engine["node1"].routes["/health"] = lambda body: Code(503)
+    site.document["nodes"][0]["lmcache"]["chunk_size"] = 128
     bad = run(site).as_json()
     worse, better = compare(good, bad), compare(bad, good)
-    assert told(worse) == [("newly fails", "engine.health", "node1")]
+    assert told(worse) == [("newly fails", "cache.chunk", "node1")]
     assert worse.worse
-    assert "newly fails: node1: vllm@0.service" in text(worse)
-    assert "pass -> fail: /health answers 503" in text(worse)
-    assert told(better) == [("newly passes", "engine.health", "node1")]
+    assert "newly fails: node1: LMCache chunk size" in text(worse)
+    assert "pass -> fail: 256 tokens" in text(worse)
+    assert told(better) == [("newly passes", "cache.chunk", "node1")]
     assert not better.worse
 
 

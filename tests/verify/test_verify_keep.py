@@ -93,7 +93,7 @@ def test_the_last_run_is_the_newest_of_the_site_that_can_be_read(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [(None, "No such file"), ("{", "no JSON"), ("[]", "document is no object"), ('{"schema": 2}', "schema is 2")],
+    [(None, "No such file"), ("{", "no JSON"), ("[]", "document is no object"), ('{"schema": 9}', "schema is 9")],
 )
 def test_a_file_that_is_no_document_is_refused_by_name(tmp_path: Path, text: str | None, said: str) -> None:
     path = tmp_path / "a.json"
@@ -108,3 +108,11 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "verify").write_text("in the way")
     with pytest.raises(OSError, match="verify"):
         keep.keep(tmp_path, document(1), 50)
+
+
+def test_a_run_of_the_first_schema_is_read_as_one_without_measurements(tmp_path: Path) -> None:
+    old = {**document(1), "schema": 1}
+    del old["measured"]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(old))
+    assert keep.load(path) == {**document(1), "measured": {}}

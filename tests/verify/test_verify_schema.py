@@ -62,8 +62,8 @@ def test_what_the_verifier_prints_fits_the_schema(site: Site) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"schema": 2}, "schema is 2; allowed: 1"),
-        ({"schema": True}, "schema is true; allowed: 1"),
+        ({"schema": 3}, "schema is 3; allowed: 2"),
+        ({"schema": True}, "schema is true; allowed: 2"),
         ({"duration_s": "1"}, "duration_s is no number"),
         ({"duration_s": True}, "duration_s is no number"),
         ({"nodes": ["a", 1]}, "nodes[1] is no string"),

@@ -22,7 +22,8 @@ from kvstrata.plan.tiers import DRAM_LOOKUP_S, store_lookup_s
 
 SCHEMA = "kvstrata.plan.measured/1"
 _FACT_SCHEMA = 1
-_VERIFY_SCHEMA = 1
+# What is read here is the same in both.
+_VERIFY_SCHEMAS = (1, 2)
 _STORES = ("other node", "after restart")
 
 
@@ -103,8 +104,8 @@ def drives_fact(values: Mapping[str, Any], source: str) -> Measured:
 
 def verify_report(values: Mapping[str, Any], source: str) -> Measured:
     """Return what a verification timed: a cold prompt, and one that came from the stores."""
-    if values.get("schema") != _VERIFY_SCHEMA:
-        raise BadInputError("measured.schema", values.get("schema"), f"{_VERIFY_SCHEMA}")
+    if values.get("schema") not in _VERIFY_SCHEMAS:
+        raise BadInputError("measured.schema", values.get("schema"), " or ".join(map(str, _VERIFY_SCHEMAS)))
     tiers = values["tiers"]
     steps = {step.get("name"): step for step in (tiers.get("steps") or ())} if isinstance(tiers, Mapping) else {}
 

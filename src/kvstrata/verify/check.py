@@ -24,6 +24,8 @@ class Layer(StrEnum):
     ENGINE = "engine"
     ROUTER = "router"
     TIERS = "tiers"
+    THROUGHPUT = "throughput"
+    FAULTS = "faults"
 
 
 class Status(StrEnum):

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from kvstrata.cluster import Cluster, DescribeError, InvalidClusterError, Node, TiersPolicy, describe, load
-from kvstrata.verify import keep, report, result, runner
+from kvstrata.verify import board, keep, report, result, runner
 from kvstrata.verify.check import Layer
 from kvstrata.verify.compare import TOLERANCE
 from kvstrata.verify.compare import compare as differences
@@ -26,6 +26,9 @@ from kvstrata.verify.tiers.layer import TiersOptions
 
 # Wide enough for commands to stay on a line where no terminal says its width, as under Ansible.
 PLAIN_WIDTH = 140
+
+
+_LAYERS = ", ".join(layer for layer in Layer if layer is not Layer.FAULTS)
 
 
 class BadOptionError(ValueError):
@@ -45,7 +48,10 @@ def verify(
         TiersPolicy | None,
         typer.Option(help="When to prove the tiers, which restarts one engine. Default: the inventory's choice."),
     ] = None,
-    only: Annotated[Layer | None, typer.Option(help="Run this layer only.")] = None,
+    only: Annotated[str | None, typer.Option(help=f"Run these layers only, of {_LAYERS}.")] = None,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="At the end stop a store, a cache, an engine and a node, one at a time.")
+    ] = False,
     limit: Annotated[str | None, typer.Option(help="Check these nodes only: host,...")] = None,
     tier_nodes: Annotated[
         str | None, typer.Option(help="Prove the tiers on these: the node to restart, the other one.")
@@ -64,6 +70,9 @@ def verify(
     ] = False,
     baseline: Annotated[Path | None, typer.Option(help="Compare with this JSON of an earlier run instead.")] = None,
     tolerance: Tolerance = TOLERANCE,
+    save_baseline: Annotated[
+        bool, typer.Option("--save-baseline", help="Keep the throughput measured as what later runs are judged by.")
+    ] = False,
 ) -> None:
     """Check a running site, layer by layer. Exit 0: all good, 1: a check failed, 2: could not check."""
     out, err = console_of(stderr=False), console_of(stderr=True)
@@ -72,14 +81,15 @@ def verify(
     try:
         err.print(f"[dim]..[/] reading {escape(str(source))}", highlight=False)
         cluster = cluster_of(inventory, cluster_file)
-        selection = _selection(cluster, tiers, only, limit, tier_nodes, seed)
+        options = TiersOptions(tiers or cluster.verify.tiers, seed or secrets.token_hex(8), _pair(cluster, tier_nodes))
+        selection = runner.Selection(options, _layers(only), _names(cluster, "--limit", limit), faults, save_baseline)
         earlier = _earlier(cluster, compare, baseline)
     except (DescribeError, InvalidClusterError, BadOptionError, OSError) as error:
         _deliver(result.could_not_check(str(source), str(error)), as_json, outputs, err)
         err.print(f"[bold magenta]COULD NOT CHECK[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(Verdict.COULD_NOT_CHECK) from None
     shells = {node.name: _shell(node) for node in cluster.nodes}
-    progress = report.ConsoleProgress(err)
+    progress = board.ConsoleProgress(err)
     try:
         found = runner.verify(cluster, shells, selection, timeout or cluster.verify.timeout_s, progress)
     finally:
@@ -124,20 +134,23 @@ def _shell(node: Node) -> Shell:
     return SshShell(node.ssh)
 
 
-def _selection(
-    cluster: Cluster,
-    tiers: TiersPolicy | None,
-    only: Layer | None,
-    limit: str | None,
-    tier_nodes: str | None,
-    seed: str | None,
-) -> runner.Selection:
-    chosen = _names(cluster, "--limit", limit)
+def _pair(cluster: Cluster, tier_nodes: str | None) -> tuple[str, ...] | None:
     pair = _names(cluster, "--tier-nodes", tier_nodes)
     if pair is not None and len(pair) > 2:
         raise BadOptionError(f"--tier-nodes: {len(pair)} nodes, allowed are one or two")
-    options = TiersOptions(tiers or cluster.verify.tiers, seed or secrets.token_hex(8), pair)
-    return runner.Selection(options, only, chosen)
+    return pair
+
+
+def _layers(only: str | None) -> frozenset[Layer] | None:
+    """The layers of --only; faults are asked for by an option of their own."""
+    if only is None:
+        return None
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    known = {layer.value: layer for layer in Layer if layer is not Layer.FAULTS}
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise BadOptionError(f"--only: {', '.join(unknown) or 'empty'}, allowed are {_LAYERS}")
+    return frozenset(known[name] for name in names)
 
 
 def _names(cluster: Cluster, option: str, value: str | None) -> tuple[str, ...] | None:

@@ -1,12 +1,14 @@
-"""What the checks of one node have at hand."""
+"""What the checks of one node, and those of the whole site, have at hand."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from kvstrata.cluster import Cluster, Node
 from kvstrata.verify import hints
-from kvstrata.verify.check import Layer, Question
+from kvstrata.verify.check import Check, Layer, Question
+from kvstrata.verify.document import Measured
 from kvstrata.verify.http import Service
 from kvstrata.verify.shell import Shell
 
@@ -44,3 +46,25 @@ class NodeContext:
     def service(self, host: str, port: int, timeout_s: float = 10) -> Service:
         """An HTTP service as this node sees it."""
         return Service(self.shell, host, port, min(timeout_s, self.timeout_s))
+
+
+@dataclass(frozen=True)
+class SiteContext:
+    """The whole site, after the layers of its nodes. `timeout_s` bounds each long wait, in seconds.
+
+    `contexts` are the nodes under verification that answer, `earlier` what was checked before. A layer leaves its raw
+    samples in `tables`, as flat rows under a name of its own.
+    """
+
+    cluster: Cluster
+    contexts: Mapping[str, NodeContext]
+    earlier: Sequence[Check]
+    say: Callable[[str], None]
+    timeout_s: float
+    seed: str
+    save_baseline: bool = False
+    tables: Measured = field(default_factory=dict)
+
+    def question(self, check_id: str, what: str, expected: str, hint: str) -> Question:
+        """A question about the site; its layer is the first part of the id."""
+        return Question(check_id, Layer(check_id.partition(".")[0]), self.cluster.site, what, expected, hint)

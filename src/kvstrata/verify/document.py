@@ -6,7 +6,10 @@ from typing import Literal, TypedDict
 
 type Json = str | int | float | bool | list[Json] | dict[str, Json] | None
 
-SCHEMA: Literal[1] = 1
+# What layers measured, by a name of theirs: rows of raw samples.
+type Measured = dict[str, list[dict[str, Json]]]
+
+SCHEMA: Literal[2] = 2
 
 StatusName = Literal["pass", "fail", "skip", "error"]
 
@@ -71,7 +74,7 @@ CountsRow = TypedDict("CountsRow", {"pass": int, "fail": int, "skip": int, "erro
 class Document(TypedDict):
     """A whole verification."""
 
-    schema: Literal[1]
+    schema: Literal[2]
     ok: bool
     verdict: Literal["ok", "failed", "could_not_check"]
     exit_code: Literal[0, 1, 2]
@@ -85,6 +88,7 @@ class Document(TypedDict):
     skipped: list[CheckRow]
     checks: list[CheckRow]
     tiers: TiersRow | None
+    measured: dict[str, list[dict[str, Json]]]
     timings: list[TimingRow]
     versions: VersionsRow
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from kvstrata.verify.document import Document
+from kvstrata.verify.document import SCHEMA, Document
 from kvstrata.verify.schema import misfits
 
 FOLDER = "verify"
@@ -69,9 +69,17 @@ def load(path: Path) -> Document:
         raise UnreadableError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise UnreadableError(f"{path}: no JSON: {error}") from error
+    value = _as_now(value)
     if wrong := misfits(value):
         raise UnreadableError(f"{path}: no document of kvstrata verify: {'; '.join(wrong[:3])}")
     return cast(Document, value)
+
+
+def _as_now(value: Any) -> Any:
+    """A document of an earlier schema in today's form: schema 1 had no `measured`."""
+    if isinstance(value, dict) and value.get("schema") == 1:
+        return {**value, "schema": SCHEMA, "measured": {}}
+    return value
 
 
 def _readable(state_dir: Path, site: str) -> Iterator[tuple[Path, Document]]:

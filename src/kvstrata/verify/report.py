@@ -1,61 +1,17 @@
-"""The report for people: progress while it runs, then a table, the failures, the times and a verdict."""
+"""The report for people: a table, the failures, the times and a verdict."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.status import Status as Spinner
 from rich.table import Table
 
-from kvstrata.verify.check import Check, Group, Status
+from kvstrata.verify.board import FEW_NODES, MARKS
+from kvstrata.verify.check import Check, Layer, Status
 from kvstrata.verify.result import Result, Verdict
-
-_MARKS = {
-    Status.PASS: "[green]ok[/]",
-    Status.FAIL: "[bold red]FAIL[/]",
-    Status.SKIP: "[yellow]SKIP[/]",
-    Status.ERROR: "[bold magenta]ERROR[/]",
-}
-
-
-class ConsoleProgress:
-    """A line for each finished group, so that logs show it; a spinner beside it on a terminal."""
-
-    def __init__(self, console: Console) -> None:
-        """Lines go to `console`."""
-        self._console = console
-        self._spinner: Spinner | None = None
-        if console.is_terminal:
-            self._spinner = console.status("verifying")
-            self._spinner.start()
-
-    def group(self, group: Group) -> None:
-        """See `Progress.group`."""
-        worst = max(group.checks, key=_gravity, default=None)
-        mark = _MARKS[Status.PASS if worst is None else worst.status]
-        passed = sum(check.status is Status.PASS for check in group.checks)
-        self._console.print(
-            f"{mark} {group.layer.value} {escape(group.host)}: {passed} of {len(group.checks)} passed "
-            f"in {group.duration_s:.1f} s",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-    def step(self, text: str) -> None:
-        """See `Progress.step`."""
-        self._console.print(f"[dim]..[/] {escape(text)}", highlight=False, soft_wrap=True)
-        if self._spinner is not None:
-            self._spinner.update(escape(text))
-
-    def close(self) -> None:
-        """Take the spinner away."""
-        if self._spinner is not None:
-            self._spinner.stop()
-
-
-def _gravity(check: Check) -> int:
-    return (Status.PASS, Status.SKIP, Status.ERROR, Status.FAIL).index(check.status)
 
 
 def show(result: Result, console: Console) -> None:
@@ -91,11 +47,31 @@ def _table(result: Result) -> Table:
         table.add_column(name, **options)  # type: ignore[arg-type]
     table.add_column("check", overflow="fold")
     table.add_column("seen", overflow="fold")
-    for index, check in enumerate(result.checks):
-        last = index + 1 == len(result.checks) or result.checks[index + 1].layer is not check.layer
-        cells = (check.layer.value, check.host, check.what, check.seen)
-        table.add_row(_MARKS[check.status], *(escape(cell) for cell in cells), end_section=last)
+    rows = list(_rows(result))
+    for index, (layer, status, cells) in enumerate(rows):
+        last = index + 1 == len(rows) or rows[index + 1][0] is not layer
+        table.add_row(MARKS[status], layer.value, *(escape(cell) for cell in cells), end_section=last)
     return table
+
+
+def _rows(result: Result) -> Iterator[tuple[Layer, Status, tuple[str, str, str]]]:
+    """Every check; of many nodes those that are well together, each kind of check in one row."""
+    if len(result.nodes) <= FEW_NODES:
+        for check in result.checks:
+            yield check.layer, check.status, (check.host, check.what, check.seen)
+        return
+    for layer in Layer:
+        well: dict[str, list[Check]] = {}
+        for check in result.checks:
+            if check.layer is layer and check.status is Status.PASS:
+                well.setdefault(check.id, []).append(check)
+        for check_id, checks in well.items():
+            hosts = len({check.host for check in checks})
+            many = f"{hosts} node{'s' if hosts != 1 else ''}"
+            yield layer, Status.PASS, (many, check_id, f"{len(checks)} passed, as {checks[0].seen}")
+        for check in result.checks:
+            if check.layer is layer and check.status is not Status.PASS:
+                yield layer, check.status, (check.host, check.what, check.seen)
 
 
 def _details(check: Check) -> Panel:
@@ -103,7 +79,7 @@ def _details(check: Check) -> Panel:
     for name in ("expected", "seen", "hint"):
         # Folded and not cut: a command must survive whole.
         rows.add_row(f"[bold]{name}[/]", escape(getattr(check, name)))
-    title = f"{_MARKS[check.status]} {escape(check.host)}: {escape(check.what)} [dim]({check.id})[/]"
+    title = f"{MARKS[check.status]} {escape(check.host)}: {escape(check.what)} [dim]({check.id})[/]"
     return Panel(rows, title=title, title_align="left")
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from importlib import metadata
 from typing import Final, Literal
 
 from kvstrata.cluster import Cluster
 from kvstrata.verify.check import Check, Group, Json, Status
-from kvstrata.verify.document import SCHEMA, CheckRow, CountsRow, Document, VersionsRow
+from kvstrata.verify.document import SCHEMA, CheckRow, CountsRow, Document, Measured, VersionsRow
 from kvstrata.verify.tiers.layer import TiersOutcome
 
 
@@ -53,6 +53,7 @@ class Result:
     tiers: TiersOutcome
     started_at: str
     duration_s: float
+    measured: Measured = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -82,6 +83,7 @@ class Result:
             "skipped": [check.as_json() for check in self._with(Status.SKIP)],
             "checks": [check.as_json() for check in self.checks],
             "tiers": self.tiers.as_json(),
+            "measured": self.measured,
             "timings": [
                 {"layer": group.layer.value, "host": group.host, "duration_s": round(group.duration_s, 3)}
                 for group in self.groups
@@ -137,6 +139,7 @@ def could_not_check(inventory: str, why: str) -> Document:
         "skipped": [],
         "checks": [failure],
         "tiers": None,
+        "measured": {},
         "timings": [],
         "versions": {"kvstrata": version(), "python": platform.python_version(), "found": []},
     }

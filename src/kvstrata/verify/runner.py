@@ -1,4 +1,4 @@
-"""Run the layers over a site: nodes in parallel, layers of a node in order, the proof of the tiers last."""
+"""Run the layers over a site: nodes in parallel, layers of a node in order, then those of the whole site."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from kvstrata.cluster import Cluster, Node
-from kvstrata.verify import masks, units
+from kvstrata.verify import causes, masks, phases, units
 from kvstrata.verify.access import greet
 from kvstrata.verify.check import Check, Group, Layer, Question, UnableError, UnmetError
-from kvstrata.verify.context import NodeContext, Peer
+from kvstrata.verify.context import NodeContext, Peer, SiteContext
 from kvstrata.verify.layers import NODE_LAYERS
 from kvstrata.verify.result import Result
 from kvstrata.verify.shell import Shell
@@ -27,6 +27,9 @@ GREET_S = 35.0
 class Progress(Protocol):
     """What wants to know how far it is."""
 
+    def begin(self, nodes: Sequence[str], layers: Sequence[Layer]) -> None:
+        """Those layers of those nodes are looked at from now on, all nodes at the same time."""
+
     def group(self, group: Group) -> None:
         """A layer of a node is finished."""
 
@@ -36,15 +39,25 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Selection:
-    """What to verify: all layers and nodes where None."""
+    """What to verify: all layers and nodes where None. Faults are made only where they are asked for."""
 
     tiers: tiers.TiersOptions
-    only: Layer | None = None
+    only: frozenset[Layer] | None = None
     limit: tuple[str, ...] | None = None
+    faults: bool = False
+    save_baseline: bool = False
 
     def wants(self, layer: Layer) -> bool:
         """Whether the layer is to run."""
-        return self.only is None or self.only is layer
+        if layer is Layer.FAULTS:
+            return self.faults
+        return self.only is None or layer in self.only
+
+    def why_not(self, layer: Layer) -> str:
+        """Why a layer does not run."""
+        if layer is Layer.FAULTS:
+            return "--faults was not given. Not proven here: that requests are answered while something is down"
+        return f"--only {','.join(sorted(self.only or ()))}"
 
 
 def verify(
@@ -63,11 +76,25 @@ def verify(
         groups.append(Group(Layer.HOST, node.name, (check,), check.duration_s))
         if not greetings[node.name].reached:
             progress.group(groups[-1])
-    for group in _node_layers(contexts, selection, timeout_s):
+    for group in _node_layers(contexts, selection, timeout_s, progress):
         progress.group(group)
         groups.append(group)
     checks = [check for group in groups for check in group.checks]
     checks += _not_run(cluster, selection, chosen, greetings_missing=[n for n in chosen if n not in reached])
+    site = SiteContext(
+        cluster, contexts, checks, progress.step, timeout_s, selection.tiers.seed, selection.save_baseline
+    )
+
+    def whole_site(layers: Sequence[phases.SiteLayer]) -> None:
+        for layer in layers:
+            if selection.wants(layer.layer):
+                group = phases.run(layer, site)
+                progress.group(group)
+                groups.append(group)
+                # `site.earlier` is this list: each layer sees those before it.
+                checks.extend(group.checks)
+
+    whole_site(phases.BEFORE_TIERS)
     outcome = tiers.TiersOutcome(())
     if selection.wants(Layer.TIERS):
         tier_started = time.monotonic()
@@ -76,6 +103,8 @@ def verify(
         groups.append(Group(Layer.TIERS, cluster.site, outcome.checks, took))
         progress.group(groups[-1])
         checks += outcome.checks
+    whole_site(phases.AFTER_TIERS)
+    checks = causes.with_causes(cluster, checks)
     secrets = masks.passwords(cluster)
     return Result(
         cluster=cluster,
@@ -85,6 +114,7 @@ def verify(
         tiers=outcome,
         started_at=began.isoformat(timespec="seconds"),
         duration_s=time.monotonic() - started,
+        measured=site.tables,
     )
 
 
@@ -100,11 +130,14 @@ def _contexts(
     return contexts
 
 
-def _node_layers(contexts: Mapping[str, NodeContext], selection: Selection, timeout_s: float) -> Iterator[Group]:
+def _node_layers(
+    contexts: Mapping[str, NodeContext], selection: Selection, timeout_s: float, progress: Progress
+) -> Iterator[Group]:
     """Groups as they are finished; a node that isn't done in time gets an error for each layer it owes."""
     layers = [layer for layer in NODE_LAYERS if selection.wants(layer)]
     if not layers:
         return
+    progress.begin(list(contexts), layers)
     finished: queue.Queue[Group] = queue.Queue()
     for ctx in contexts.values():
         threading.Thread(target=_walk, args=(ctx, layers, finished.put), daemon=True).start()
@@ -176,9 +209,9 @@ def _not_run(
     for layer in Layer:
         if not selection.wants(layer):
             question = Question(f"{layer}.all", layer, cluster.site, f"{layer} checks", "run", "leave out --only")
-            rows.append(question.skip(f"--only {selection.only}"))
+            rows.append(question.skip(selection.why_not(layer)))
             continue
-        if layer is Layer.TIERS or layer is Layer.HOST:
+        if layer not in NODE_LAYERS or layer is Layer.HOST:
             continue
         for node in greetings_missing:
             question = Question(f"{layer}.all", layer, node.name, f"{layer} checks", "run", "see host.ssh")
