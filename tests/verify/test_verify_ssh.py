@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import httpx
 import paramiko
@@ -14,7 +17,7 @@ import pytest
 from kvstrata.cluster import Ssh
 from kvstrata.verify import hints
 from kvstrata.verify.shell import CommandTimeoutError, Reach, UnreachableError
-from kvstrata.verify.ssh import SshShell
+from kvstrata.verify.ssh import HANDSHAKES, SshShell
 from tests.verify.fakes.shell import closed_port
 from tests.verify.fakes.sshd import Sshd
 from tests.verify.fakes.web import WebServer
@@ -117,6 +120,35 @@ def test_a_silent_node_is_given_up_once_and_remembered(sshd: Sshd) -> None:
             with pytest.raises(UnreachableError):
                 shell.run(["true"])
         assert time.monotonic() - started < 2
+
+
+def test_silent_nodes_hold_up_no_handshake(sshd: Sshd) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
+        where = Ssh("127.0.0.1", silent.getsockname()[1], "root", sshd.key_file, sshd.known_hosts, False)
+        shells = [SshShell(where, connect_timeout_s=20) for _ in range(2 * HANDSHAKES)]
+        threads = [threading.Thread(target=_greet, args=(shell,), daemon=True) for shell in shells]
+        for thread in threads:
+            thread.start()
+        good = SshShell(settings(sshd))
+        started = time.monotonic()
+        assert good.run(["true"]).exit_code == 0
+        assert time.monotonic() - started < 5
+        good.close()
+        # Otherwise each of them would wait for the rest of its 20 s.
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def _greet(shell: SshShell) -> None:
+    with contextlib.suppress(UnreachableError):
+        shell.run(["true"])
+
+
+def test_a_short_packet_is_sent_at_once(shell: SshShell) -> None:
+    # Nagle's algorithm and delayed acknowledgements together cost 40 ms for each command.
+    connection = cast(socket.socket, shell._transport().sock)
+    assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 def test_a_lost_connection_is_unreachable(shell: SshShell, sshd: Sshd) -> None:
