@@ -94,7 +94,7 @@ class Stream:
     where no answer came. It is called from several threads.
     """
 
-    def __init__(self, send: Callable[[int], int], clients: int = CLIENTS, pace_s: float = PACE_S) -> None:
+    def __init__(self, send: Callable[[int], int], *, clients: int = CLIENTS, pace_s: float = PACE_S) -> None:
         """Nothing is sent before `resume`."""
         self._send = send
         self._pace_s = pace_s

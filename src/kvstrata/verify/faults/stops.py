@@ -26,8 +26,12 @@ class NotArmedError(UnableError):
     """The node could not be made to restore itself, so nothing was stopped."""
 
 
-class TerminatedError(BaseException):
-    """SIGTERM came. No Exception, so that no check takes it for its own trouble."""
+class TerminatedError(SystemExit):
+    """SIGTERM came: no Exception, so that no check takes it for its own trouble. Ends the process as SIGTERM would."""
+
+    def __init__(self) -> None:
+        """Exit with what a shell shows for SIGTERM."""
+        super().__init__(128 + signal.SIGTERM)
 
 
 @contextmanager
