@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from kvstrata.verify.check import Check, Group, Layer, Question, Status
 from kvstrata.verify.context import SiteContext
+from kvstrata.verify.faults import layer as faults
 
 # What a request through the site's endpoint needs.
 _ENDPOINT = ("router.health", "router.workers", "router.completion", "engine.health")
@@ -25,7 +26,7 @@ class SiteLayer:
 
 BEFORE_TIERS: Sequence[SiteLayer] = ()
 # The load comes after the proof of the tiers, whose counters bear no other traffic; faults come last of all.
-AFTER_TIERS: Sequence[SiteLayer] = ()
+AFTER_TIERS: Sequence[SiteLayer] = (SiteLayer(Layer.FAULTS, "faults", faults.checks),)
 
 
 def run(layer: SiteLayer, site: SiteContext) -> Group:
