@@ -30,6 +30,7 @@ def node(name: str, index: int) -> dict[str, Any]:
                 "password": "secret-pw",
                 "tier": "ssd",
                 "capacity_bytes": 1 << 30,
+                "config_path": "/etc/kvstrata/kvrocks/d0.conf",
             }
         ],
         "lmcache": {

@@ -17,6 +17,15 @@ class RespServer:
         self.corrupt = False
         self.forgets = False
         self.keeps_deleted = False
+        self.full = ""
+        """What it answers to writes, when it refuses them."""
+        self.stalling = False
+        """Whether RocksDB stops writes again and again."""
+        self.config = {"port": "6666", "workers": "8", "max-db-size": "2", "rocksdb.write_buffer_size": "256"}
+        self.info = {"used_db_size": "5000", "max_db_size": str(2 << 30), "num_background_errors": "0"}
+        self.info |= {"disk_capacity": "1000000", "used_disk_size": "400000", "level0_file_limit_stop[default]": "0"}
+        self.indexes: dict[bytes, int] = {}
+        """NS:BYTES -> how many chunks."""
         self.data: dict[bytes, dict[bytes, bytes]] = {}
         self.commands: list[str] = []
         outer = self
@@ -57,6 +66,11 @@ class RespServer:
                 writer.write(self._answer(name, words[1:]))
             writer.flush()
 
+    def conf(self) -> str:
+        """Its configuration file, as the role renders it."""
+        shown = {"dir": self.folder, **self.config, "requirepass": self.password or ""}
+        return "# Written by Ansible\n" + "".join(f'{name} "{value}"\n' for name, value in shown.items())
+
     def _refusal(self) -> bytes:
         # The two servers word it differently.
         if self.password is None:
@@ -67,6 +81,8 @@ class RespServer:
         match name:
             case "PING":
                 return b"+PONG\r\n"
+            case "HSET" if self.full:
+                return f"-{self.full}\r\n".encode()
             case "HSET":
                 self.data[words[0]] = {} if self.forgets else {words[1]: words[2]}
                 return b":1\r\n"
@@ -82,11 +98,24 @@ class RespServer:
             case "EXISTS":
                 return b":%d\r\n" % (words[0] in self.data)
             case "INFO":
-                own = "kvrocks_version:2.10.1\r\n" if self.engine == "kvrocks" else ""
-                return _bulk(f"# Server\r\nredis_version:7.0.15\r\n{own}".encode())
+                if self.stalling:
+                    stop = "level0_file_limit_stop[default]"
+                    self.info[stop] = str(int(self.info[stop]) + 1)
+                own = {"kvrocks_version": "2.10.1"} if self.engine == "kvrocks" else {}
+                lines = {"redis_version": "7.0.15", **own, **self.info}
+                return _bulk("".join(f"{field}:{value}\r\n" for field, value in lines.items()).encode())
             case "CONFIG":
-                return b"*2\r\n" + _bulk(b"dir") + _bulk(self.folder.encode())
+                shown = {"dir": self.folder, **self.config, "requirepass": self.password or ""}
+                return _array([word.encode() for pair in shown.items() for word in pair])
+            case "SMEMBERS":
+                return _array(list(self.indexes))
+            case "ZCARD":
+                return b":%d\r\n" % self.indexes.get(words[0].removeprefix(b"kvsx:"), 0)
         return b"-ERR unknown command\r\n"
+
+
+def _array(values: list[bytes]) -> bytes:
+    return b"*%d\r\n%s" % (len(values), b"".join(_bulk(value) for value in values))
 
 
 def _bulk(value: bytes | None) -> bytes:

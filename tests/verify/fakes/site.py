@@ -11,7 +11,8 @@ from typing import Any
 
 from kvstrata.cluster import Cluster, parse
 from kvstrata.verify.context import NodeContext, Peer
-from tests.verify.fakes import documents, engines
+from tests.verify.fakes import documents, engines, nodes
+from tests.verify.fakes.host import FakeHost
 from tests.verify.fakes.resp import RespServer
 from tests.verify.fakes.shell import FakeShell
 from tests.verify.fakes.web import Code, WebServer
@@ -37,6 +38,7 @@ class FakeNode:
     def __init__(self, site: Site, name: str) -> None:
         self.site, self.name = site, name
         self.shell = FakeShell()
+        self.host = FakeHost(self.shell)
         self.l1: set[str] = set()
         self.local: set[str] = set()
         self.invocation = 1
@@ -210,6 +212,7 @@ class Site:
         fake.shell.answers = {
             "sh -c . /etc/os-release": "Debian 12\n6.1.0\n/opt/kvstrata/releases/r1\n",
             "sh -c cd /etc/kvstrata": "digest-of-etc  -",
+            "sh -c for file": nodes.files({"/etc/kvstrata/kvrocks/d0.conf": store.conf}),
             "sh -c \nfor unit in": engines.process(),
             "python3 -c": lambda argv: json.dumps(fake.files),
             "readlink": "/opt/kvstrata/releases/r1",
@@ -217,6 +220,7 @@ class Site:
             "systemctl cat": "[Unit]",
             "systemctl restart": fake.restart,
             "findmnt": json.dumps(FINDMNT),
+            **fake.host.answers(),
         }
 
     def _route_router(self) -> None:
