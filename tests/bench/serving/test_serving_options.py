@@ -77,6 +77,11 @@ def test_kvstrata_l2_is_told_what_the_role_tells_it() -> None:
     assert cache_options.role_l2(identity, deployed["namespace"], "local", STORES, 0) == deployed
 
 
+def test_the_router_of_several_engines_has_the_flags_of_the_role() -> None:
+    deployed = role("router", "_router_flags", router_bind="127.0.0.1", router_port=9000, router_metrics_port=9100)
+    assert engine_options.router_flags("127.0.0.1", 9000, 9100) == deployed
+
+
 def test_stores_have_the_workers_and_the_allocator_of_the_role() -> None:
     defaults = yaml.safe_load((PROJECT / "roles" / "kvrocks" / "defaults" / "main.yml").read_text())
     profile = defaults["kvrocks_profile"]

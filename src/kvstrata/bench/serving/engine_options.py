@@ -153,3 +153,20 @@ def environment_changes(configuration: Configuration, redis_url: str | None = No
         if redis_url:
             found |= {"LMCACHE_REMOTE_URL": redis_url, "LMCACHE_REMOTE_SERDE": "naive"}
     return {**found, **configuration.environment}
+
+
+def router_flags(host: str, port: int, metrics_port: int) -> dict[str, Json]:
+    """Return the flags of vllm-router as roles/router renders them, with the role's default policy."""
+    return {
+        "--host": host,
+        "--port": port,
+        "--policy": "cache_aware",
+        "--prometheus-host": "127.0.0.1",
+        "--prometheus-port": metrics_port,
+        "--log-level": "info",
+        "--worker-startup-timeout-secs": 900,
+        "--health-check-interval-secs": 5,
+        "--health-failure-threshold": 2,
+        "--health-success-threshold": 1,
+        "--request-timeout-secs": 600,
+    }
