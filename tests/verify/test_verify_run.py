@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from kvstrata.cluster import Cluster, DescribeError, TiersPolicy
-from kvstrata.verify import board, cli, prometheus, report, runner, wait
+from kvstrata.verify import board, cli, phases, prometheus, report, runner, wait
 from kvstrata.verify.check import Check, Group, Layer, Status
 from kvstrata.verify.layers import NODE_LAYERS
 from kvstrata.verify.result import Result, Verdict
@@ -155,8 +155,10 @@ def test_every_finished_group_is_told_as_it_ends(site: Site) -> None:
     listener = Listener()
     run(site, listener=listener)
     told = [(group.host, group.layer) for group in listener.groups]
+    whole = [phase.layer for phase in (*phases.BEFORE_TIERS, *phases.AFTER_TIERS) if phase.layer is not Layer.FAULTS]
     assert sorted(told) == sorted(
-        [(node, layer) for node in ("node1", "node2") for layer in NODE_LAYERS] + [("test", Layer.TIERS)]
+        [(node, layer) for node in ("node1", "node2") for layer in NODE_LAYERS]
+        + [("test", layer) for layer in (*whole, Layer.TIERS)]
     )
 
 

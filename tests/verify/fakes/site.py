@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,6 +42,7 @@ class FakeNode:
         self.host = FakeHost(self.shell)
         self.l1: set[str] = set()
         self.local: set[str] = set()
+        self.said: set[str] = set()
         self.invocation = 1
         # The ways to be wrong.
         self.connected = True
@@ -83,6 +85,17 @@ class FakeNode:
         if self.connected:
             self.count["queries"] += len(body["prompt"])
         return engines.completion(body, self.output, self.shift)
+
+    def chat(self, body: dict[str, Any]) -> object:
+        """A turn of a conversation, whose earlier turns are known here."""
+        said = "\n".join(message["content"] for message in body["messages"])
+        known = max((len(text) for text in self.said if said.startswith(text)), default=0)
+        self.said.add(said)
+        self.count["requests"] += 1
+        self.count["local"] += known
+        self.count["computed"] += len(said) - known
+        usage = {"prompt_tokens": len(said), "completion_tokens": body["max_tokens"]}
+        return {"model": "m", "choices": [{"message": {"content": ""}}], "usage": usage}
 
     def _stream(self, body: dict[str, Any]) -> Iterator[str]:
         prompt, wanted = body["prompt"], body["max_tokens"]
@@ -228,12 +241,13 @@ class Site:
         self.router.routes = {
             "/health": lambda body: "",
             "/workers": lambda body: {"workers": [{"url": url, "is_healthy": True} for url in urls]},
-            "/v1/chat/completions": lambda body: {
-                "model": "m",
-                "choices": [{"message": {"content": ""}}],
-                "usage": {"completion_tokens": 8},
-            },
+            "/v1/chat/completions": self._chat,
         }
+
+    def _chat(self, body: dict[str, Any]) -> object:
+        """To the node that has the conversation: by how it begins."""
+        nodes = list(self.nodes.values())
+        return nodes[zlib.crc32(body["messages"][0]["content"].encode()) % len(nodes)].chat(body)
 
 
 __all__ = ["CHUNK", "FINDMNT", "Code", "FakeNode", "Site"]
