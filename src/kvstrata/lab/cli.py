@@ -12,6 +12,7 @@ from rich.table import Table
 from kvstrata.lab import hostpackages, lab, nodes, paths, shell
 from kvstrata.lab import rerun as lab_rerun
 from kvstrata.lab.errors import LabError
+from kvstrata.lab.planted.cli import app as planted_app
 from kvstrata.lab.progress import console, errors_for_people, step
 from kvstrata.lab.spec import PRESETS, SUITES, preset
 from kvstrata.lab.vmcli import app as vm_app
@@ -22,6 +23,7 @@ app = typer.Typer(
     help="Real systemd nodes in podman on this machine.",
 )
 app.add_typer(vm_app, name="vm")
+app.add_typer(planted_app, name="planted")
 
 Name = Annotated[str, typer.Option("--name", help=f"Which lab: {' or '.join(PRESETS)}.")]
 Nodes = Annotated[int, typer.Option("--nodes", help="How many nodes.")]
