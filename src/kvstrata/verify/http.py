@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import httpx
@@ -61,8 +61,8 @@ class Service:
         """Everything at /metrics."""
         return prometheus.parse(self.text("/metrics"))
 
-    def events(self, path: str, body: Mapping[str, object], timeout_s: float) -> Iterator[Any]:
-        """The decoded server-sent events that answer a JSON body, as they come, up to [DONE]."""
+    def events(self, path: str, body: Mapping[str, object], timeout_s: float) -> Generator[Any]:
+        """The decoded server-sent events that answer a JSON body, up to [DONE]. Closing it ends the request."""
         try:
             with self._client.stream("POST", path, json=dict(body), timeout=timeout_s) as response:
                 if response.status_code != httpx.codes.OK:

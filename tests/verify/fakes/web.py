@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -36,9 +37,11 @@ class WebServer:
                 self.send_response(answer if isinstance(answer, Code) else 200)
                 if isinstance(answer, Iterator):
                     self.end_headers()
-                    for event in answer:
-                        self.wfile.write(f"data: {event}\n\n".encode())
-                        self.wfile.flush()
+                    # A client may leave before the end.
+                    with suppress(BrokenPipeError, ConnectionResetError):
+                        for event in answer:
+                            self.wfile.write(f"data: {event}\n\n".encode())
+                            self.wfile.flush()
                     return
                 text = "" if isinstance(answer, Code) else answer if isinstance(answer, str) else json.dumps(answer)
                 self.send_header("content-length", str(len(text.encode())))
