@@ -18,6 +18,7 @@ from kvstrata.bench.host import default_folder
 from kvstrata.bench.keys_cli import keys
 from kvstrata.bench.l2_cli import l2
 from kvstrata.bench.policy_cli import policy
+from kvstrata.bench.serving.cli import serve
 from kvstrata.bench.sizes import GIB, MIB, parse_size
 from kvstrata.bench.study import DEFAULT_STUDY, for_redis, read_study
 from kvstrata.paths import cache_dir
@@ -38,6 +39,7 @@ app.command()(policy)
 app.command()(l2)
 app.command()(keys)
 app.command()(faults)
+app.command()(serve)
 
 
 class ServerKind(StrEnum):

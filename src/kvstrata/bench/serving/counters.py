@@ -22,9 +22,17 @@ _TOLERANCE = 0.01
 
 
 def from_vllm(text: str) -> dict[str, float]:
-    """Return the counters of an engine's /metrics (without the buckets of its histograms), and what is in use now."""
+    """Return the counters of an engine's /metrics (without the buckets of its histograms), and what is in use now.
+
+    kv_capacity_tokens: what its KV cache holds, from the labels of vllm:cache_config_info.
+    """
     rows = [row for row in prometheus.parse(text).rows if row[0].startswith("vllm:")]
-    return _named((row for row in rows if _counts(row[0]) or row[0] in _GAUGES), "")
+    found = _named((row for row in rows if _counts(row[0]) or row[0] in _GAUGES), "")
+    for name, labels, _ in rows:
+        # Where the engine does not know it yet, they are "None".
+        if name == "vllm:cache_config_info" and f"{labels.get('num_gpu_blocks')}{labels.get('block_size')}".isdigit():
+            found["kv_capacity_tokens"] = float(labels["num_gpu_blocks"]) * float(labels["block_size"])
+    return found
 
 
 def from_lmcache(text: str) -> dict[str, float]:
@@ -53,8 +61,13 @@ def from_info(text: str) -> dict[str, float]:
 
 
 def difference(before: Counters, after: Counters, source: str, name: str) -> float:
-    """Return how much was counted; a counter that is not there has counted nothing."""
-    return after.get(source, {}).get(name, 0.0) - before.get(source, {}).get(name, 0.0)
+    """Return how much was counted, over all series of that name; one that is not there has counted nothing."""
+    return total(after.get(source, {}), name) - total(before.get(source, {}), name)
+
+
+def total(values: Mapping[str, float], name: str) -> float:
+    """Return the sum over all series of a name, whatever labels tell them apart."""
+    return sum(value for key, value in values.items() if key == name or key.startswith(f"{name}{{"))
 
 
 def tier_tokens(before: Counters, after: Counters, *, lmcache: bool) -> TierTokens | None:
@@ -101,14 +114,24 @@ def preemptions(before: Counters, after: Counters) -> str | None:
     return f"{count} preemptions: the KV cache was too small for what ran at once" if count else None
 
 
+def fits_in_hbm(after: Counters, live_tokens: int, workload: str) -> str | None:
+    """Return a note where the engines' own caches hold all that a workload wants to find again."""
+    engines = [values for source, values in after.items() if source.startswith("vllm:")]
+    room = round(sum(values.get("kv_capacity_tokens", 0.0) for values in engines))
+    if not room or live_tokens > room:
+        return None
+    return (
+        f"THE WORKING SET FITS IN HBM: {workload} holds {live_tokens} tokens at once, the engines have room for "
+        f"{room}: the tiers below are not tested (--hbm-gib caps the room)"
+    )
+
+
 def unsettled(values: Mapping[str, float]) -> int:
     """Return how many chunks LMCache handed to its stores and did not hear of yet; `values` are LMCache's."""
-
-    def chunks(event: str) -> float:
-        prefix = f"lmcache_mp_l2_store_{event}_objects_chunks_total"
-        return sum(value for name, value in values.items() if name.startswith(prefix))
-
-    return round(chunks("submitted") - chunks("completed"))
+    handed, taken = (
+        total(values, f"lmcache_mp_l2_store_{event}_objects_chunks_total") for event in ("submitted", "completed")
+    )
+    return round(handed - taken)
 
 
 def _counts(name: str) -> bool:
@@ -118,7 +141,7 @@ def _counts(name: str) -> bool:
 def _named(rows: Iterable[tuple[str, Mapping[str, str], float]], prefix: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, labels, value in rows:
-        telling = ",".join(f"{key}={labels[key]}" for key in sorted(labels) if key not in _SAME)
+        telling = ",".join(f"{key}={labels[key]}" for key in sorted(labels) if labels[key] and key not in _SAME)
         key = name.removeprefix(prefix) + (f"{{{telling}}}" if telling else "")
         found[key] = found.get(key, 0.0) + value
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from kvstrata.bench import procfs
 from kvstrata.bench.server import free_port
 from kvstrata.bench.serving import cache_options, engine_options
 from kvstrata.bench.serving.configurations import Accelerator, Configuration, refusal
@@ -181,10 +182,14 @@ class LocalStack:
         self._services = Services([], None)
 
     def _used(self) -> dict[str, dict[str, float]]:
-        return {
+        used = {
             f"process:{name}": {"cpu_s": child.cpu_s(), **{key: float(n) for key, n in child.io_bytes().items()}}
             for name, child in self._processes.running.items()
         }
+        # Of all programs, and of this one with those that it waited for: what is left over is others' doing.
+        machine = procfs.parse_cpu((procfs.PROC / "stat").read_text())
+        own = machine - procfs.foreign_cpu_s(procfs.Usage())
+        return used | {"machine": {"cpu_s": machine, "own_cpu_s": own}}
 
     def _start_stores(self, configuration: Configuration) -> Mapping[str, Mapping[str, str]]:
         settings = self._settings
