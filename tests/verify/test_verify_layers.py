@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from kvstrata.verify.check import Check, Layer, Status
 from kvstrata.verify.layers import NODE_LAYERS
-from kvstrata.verify.shell import Reach
-from tests.verify.fakes.documents import l2_adapter
 from tests.verify.fakes.shell import closed_port
 from tests.verify.fakes.site import FINDMNT, Code, Site
 
@@ -90,84 +87,6 @@ def test_a_folder_that_is_no_mount_point_fails(site: Site) -> None:
     shell.answers["findmnt"], shell.exits["findmnt"] = "", 1
     check = ask(site, Layer.HOST, "host.mount")
     assert (check.status, check.seen) == (Status.FAIL, "not a mount point")
-
-
-# -- cache -----------------------------------------------------------------------------------------
-
-
-def status_with(**changes: Any) -> Callable[[dict[str, Any]], object]:
-    good: dict[str, Any] = {
-        "is_healthy": True,
-        "chunk_size": 256,
-        "storage_manager": {"l2_adapters": [l2_adapter()]},
-        "registered_gpu_ids": [1],
-    }
-    return lambda body: good | changes
-
-
-@pytest.mark.parametrize(
-    ("check_id", "changes", "seen"),
-    [
-        ("cache.health", {"is_healthy": False}, "/status says is_healthy false"),
-        ("cache.chunk", {"chunk_size": 16}, "16 tokens"),
-        ("cache.l2", {"storage_manager": {"l2_adapters": []}}, "no L2 adapter"),
-        (
-            "cache.l2",
-            {"storage_manager": {"l2_adapters": [l2_adapter() | {"is_healthy": False}]}},
-            "not healthy: kvstrata",
-        ),
-        (
-            "cache.l2",
-            {"storage_manager": {"l2_adapters": [l2_adapter(up=False, last_failure="load: no byte for 2 s")]}},
-            "1 of 2 in use, 0.50 of 2.00 GiB; stored 0 of 0 chunks since its start; "
-            "left alone: 10.0.0.1:6666 (load: no byte for 2 s)",
-        ),
-        (
-            "cache.l2",
-            {"storage_manager": {"l2_adapters": [l2_adapter(counters={"damaged": 2})]}},
-            "2 damaged pieces were read",
-        ),
-        ("cache.engines", {"registered_gpu_ids": []}, "0: an engine runs without its cache"),
-    ],
-)
-def test_what_lmcache_reports_wrong_fails(site: Site, check_id: str, changes: dict[str, Any], seen: str) -> None:
-    site.cache["node1"].routes["/status"] = status_with(**changes)
-    check = ask(site, Layer.CACHE, check_id)
-    assert check.status is Status.FAIL
-    assert seen in check.seen
-
-
-def test_an_unhealthy_lmcache_fails(site: Site) -> None:
-    site.cache["node1"].routes["/healthcheck"] = lambda body: {"status": "unhealthy"}
-    check = ask(site, Layer.CACHE, "cache.health")
-    assert (check.status, check.seen) == (Status.FAIL, "/healthcheck says 'unhealthy'")
-
-
-def test_an_l2_whose_stores_never_succeed_fails_though_everything_says_healthy(site: Site) -> None:
-    site.nodes["node1"].count |= {"submitted": 40, "completed": 0}
-    check = ask(site, Layer.CACHE, "cache.l2")
-    assert check.status is Status.FAIL
-    assert "stored 0 of 40 chunks" in check.seen
-
-
-def test_an_lmcache_that_does_not_answer_fails_with_the_reason(site: Site) -> None:
-    del site.nodes["node1"].shell.ports["127.0.0.1", 8090]
-    check = ask(site, Layer.CACHE, "cache.health")
-    assert (check.status, check.seen) == (Status.FAIL, "GET 127.0.0.1:8090/healthcheck: Connection refused")
-
-
-@pytest.mark.parametrize("where", ["node1", "node2"])
-def test_an_lmcache_reachable_on_the_fabric_fails(site: Site, where: str) -> None:
-    site.nodes[where].shell.reaches["10.9.0.11", 8090] = Reach.OPEN
-    check = ask(site, Layer.CACHE, "cache.closed")
-    assert check.status is Status.FAIL
-    assert f"open from {where}" in check.seen
-
-
-def test_an_lmcache_behind_a_silent_firewall_passes(site: Site) -> None:
-    site.nodes["node2"].shell.reaches["10.9.0.11", 8090] = Reach.SILENT
-    check = ask(site, Layer.CACHE, "cache.closed")
-    assert (check.status, check.seen) == (Status.PASS, "refused from node1, no answer from node2")
 
 
 # -- engine ----------------------------------------------------------------------------------------

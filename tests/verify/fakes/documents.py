@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+NAMESPACE = "kvs-0123456789abcdef"
 
 
 def node(name: str, index: int) -> dict[str, Any]:
@@ -38,7 +41,8 @@ def node(name: str, index: int) -> dict[str, Any]:
             "zmq_port": 5555,
             "http_port": 8090,
             "chunk_size": 256,
-            "namespace": "kvs-0123456789abcdef",
+            "namespace": NAMESPACE,
+            "l1_gib": 2.0,
         },
         "engines": [{"unit": "vllm@0.service", "host": host, "port": 8000}],
         "router": {"unit": "vllm-router.service", "host": host, "port": 9000} if index == 1 else None,
@@ -56,8 +60,17 @@ def cluster(state_dir: Path | str = "/state", nodes: int = 2) -> dict[str, Any]:
     }
 
 
-def l2_adapter(**first: Any) -> dict[str, Any]:
-    """What LMCache reports of kvstrata.l2 with two stores; `first` changes what it says of the first."""
-    store = {"up": True, "last_failure": "", "used_bytes": 1 << 28, "capacity_bytes": 1 << 30, "counters": {}}
-    endpoints = {"10.0.0.1:6666": store | first, "10.0.0.1:6667": dict(store)}
-    return {"type": "kvstrata", "is_healthy": True, "endpoints": endpoints}
+def l2_adapter(addresses: Sequence[str] = ("10.9.0.11:6666", "10.9.0.12:6666"), **first: Any) -> dict[str, Any]:
+    """What LMCache reports of kvstrata.l2 with stores at `addresses`; `first` changes what it says of the first."""
+    store = {"up": True, "breaker": "closed", "breaker_opened": 0, "last_failure": "", "counters": {}}
+    store |= {"used_bytes": 1 << 28, "capacity_bytes": 1 << 30, "namespaces": {NAMESPACE: 1 << 28}}
+    endpoints = {address: dict(store) for address in addresses}
+    endpoints[addresses[0]] |= first
+    return {"type": "kvstrata", "is_healthy": True, "namespace": NAMESPACE, "counters": {}, "endpoints": endpoints}
+
+
+def l1(gib: float = 2.0, used_bytes: int = 1 << 20) -> dict[str, Any]:
+    """What LMCache reports of its DRAM tier, as parts of `storage_manager`."""
+    size = int(gib * (1 << 30))
+    manager = {"is_healthy": True, "memory_used_bytes": used_bytes, "total_object_count": 3, "read_locked_count": 1}
+    return {"l1_managers": {"cpu": manager}, "l1_capacity_bytes_by_backend": {"cpu": size}}

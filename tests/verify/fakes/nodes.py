@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
 def files(texts: Mapping[str, Callable[[], str]]) -> Callable[[Sequence[str]], str]:
@@ -16,3 +18,26 @@ def files(texts: Mapping[str, Callable[[], str]]) -> Callable[[Sequence[str]], s
         return said
 
     return printed
+
+
+def probe(wrong: Mapping[str, str] | None = None) -> Callable[[Sequence[str]], str]:
+    """The command of kvstrata.verify.layers.cache.adapter; `wrong` says why a store, by host:port, is no good."""
+
+    def printed(argv: Sequence[str]) -> str:
+        return json.dumps(found(argv[5:], wrong or {}))
+
+    return printed
+
+
+def found(endpoints: Sequence[str], wrong: Mapping[str, str]) -> dict[str, Any]:
+    """What kvstrata.l2.probe prints."""
+    took = {"store": 0.04, "lookup": 0.001, "load": 0.012, "delete": 0.002}
+    return {
+        "namespace": "probe-0123456789ab",
+        "bytes": 4 << 20,
+        "seconds": 0.1,
+        "stores": {
+            endpoint: {"ok": endpoint not in wrong, "why": wrong.get(endpoint, ""), "full": False, "took_s": took}
+            for endpoint in endpoints
+        },
+    }

@@ -171,6 +171,12 @@ class Site:
         return parse(self.document)
 
     @property
+    def addresses(self) -> list[str]:
+        """Where its stores listen."""
+        stores = (store for node in self.document["nodes"] for store in node["stores"])
+        return [f"{store['host']}:{store['port']}" for store in stores]
+
+    @property
     def shells(self) -> dict[str, FakeShell]:
         return {name: node.shell for name, node in self.nodes.items()}
 
@@ -216,7 +222,7 @@ class Site:
             "/status": lambda body: {
                 "is_healthy": True,
                 "chunk_size": CHUNK,
-                "storage_manager": {"l2_adapters": [documents.l2_adapter()]},
+                "storage_manager": {"l2_adapters": [documents.l2_adapter(self.addresses)], **documents.l1()},
                 "registered_gpu_ids": [],
                 "registered_non_cuda_instance_ids": [1],
             },
@@ -226,6 +232,7 @@ class Site:
             "sh -c . /etc/os-release": "Debian 12\n6.1.0\n/opt/kvstrata/releases/r1\n",
             "sh -c cd /etc/kvstrata": "digest-of-etc  -",
             "sh -c for file": nodes.files({"/etc/kvstrata/kvrocks/d0.conf": store.conf}),
+            "sh -c \nunit=$1; shift": nodes.probe(),
             "sh -c \nfor unit in": engines.process(),
             "python3 -c": lambda argv: json.dumps(fake.files),
             "readlink": "/opt/kvstrata/releases/r1",

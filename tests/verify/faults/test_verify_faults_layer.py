@@ -216,7 +216,7 @@ def test_a_breaker_that_stays_open_is_not_recovered(rig: Rig) -> None:
     }
     seen = recovered(rig.run(recover_s=0.2), "faults.store_killed")
     assert seen.status is Status.FAIL
-    assert "breakers of node1: 10.0.0.1:6666 left alone (timeout)" in seen.seen
+    assert "breakers of node1: 10.9.0.11:6666 left alone (timeout)" in seen.seen
 
 
 def test_stores_that_give_no_hits_any_more_are_not_recovered(rig: Rig) -> None:

@@ -43,3 +43,8 @@ class Once[T]:
                 self._failure = str(error)
                 raise
         return self._found
+
+    def renew(self) -> T:
+        """Fetch it again, for whoever asks from now on; raises what fetching raises."""
+        self._found = self._fetch()
+        return self._found
