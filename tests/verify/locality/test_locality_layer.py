@@ -44,10 +44,11 @@ def ask(serving: FakeServing, limit: int | None = None) -> tuple[Check, list[dic
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replicas, "SETTLE_S", 0.1)
+    monkeypatch.setattr(replicas, "EXPECTED_S", 0.02)
     monkeypatch.setattr(replicas, "POLL_S", 0.01)
 
 
-@pytest.mark.parametrize("engines", [2, 3, 9])
+@pytest.mark.parametrize("engines", [2, 3, 9, 20])
 def test_a_router_that_follows_conversations_passes(engines: int) -> None:
     check, rows = ask(FakeServing(engines, by_prefix()))
     assert check.status is Status.PASS, check.seen
@@ -56,7 +57,7 @@ def test_a_router_that_follows_conversations_passes(engines: int) -> None:
     assert len(rows) == 4 * min(engines + 1, 7)
 
 
-@pytest.mark.parametrize("engines", [2, 3, 4, 8, 9])
+@pytest.mark.parametrize("engines", [2, 3, 4, 8, 9, 20])
 def test_a_router_that_goes_round_is_named(engines: int) -> None:
     check, _ = ask(FakeServing(engines, round_robin()))
     assert check.status is Status.FAIL
@@ -68,6 +69,25 @@ def test_a_router_that_chooses_by_chance_is_named(seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311
     check, _ = ask(FakeServing(2, lambda prompt, engines: chance.choice(engines)))
     assert check.status is Status.FAIL
+
+
+def test_with_many_engines_only_the_expected_one_is_asked_for_a_follow_up_turn() -> None:
+    serving = FakeServing(20, by_prefix())
+    scrapes = [0]
+    for engine in serving.engines:
+        engine.web.routes["/metrics"] = counted(engine.metrics, scrapes)
+    check, _ = ask(serving)
+    assert check.status is Status.PASS, check.seen
+    # All at the start and for each first turn, then one before and one after each of 21 follow-up turns.
+    assert scrapes[0] <= 20 + 7 * 20 + 21 * 2 + 21
+
+
+def counted(route: Callable[[dict[str, Any]], str], scrapes: list[int]) -> Callable[[dict[str, Any]], str]:
+    def scraped(body: dict[str, Any]) -> str:
+        scrapes[0] += 1
+        return route(body)
+
+    return scraped
 
 
 def test_a_router_that_uses_one_replica_only_passes_and_the_report_says_so() -> None:

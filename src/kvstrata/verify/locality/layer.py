@@ -69,6 +69,7 @@ class _Talk:
     turns: list[judge.Turn] = field(default_factory=list)
     mixed: int = 0
     _begun: int = 0
+    _known: dict[str, Reading] = field(default_factory=dict)
 
     def run(self, conversations: int) -> None:
         """Every turn of every conversation, or as many as fit into the time."""
@@ -78,17 +79,17 @@ class _Talk:
         writer = self._writer()
         self.site.say(f"{conversations} conversations of {TURNS} turns through the router")
         live = [self._begin() for _ in range(conversations)]
-        before = self.replicas.read()
+        self._known = self.replicas.read()
         for _ in range(TURNS):
             for place, conversation in enumerate(live):
                 if time.monotonic() > deadline:
                     return
                 try:
-                    before = self._turn(conversation, conversation.speak(writer, sizes), before)
+                    self._turn(conversation, conversation.speak(writer, sizes))
                 except MixedError:
                     self.mixed += 1
                     live[place] = self._begin()
-                    before = self.replicas.read()
+                    self._known = self.replicas.read()
 
     def _writer(self) -> Writer:
         return Writer.of(self.replicas.any(), self.site.cluster.model.name, self.site.seed)
@@ -97,7 +98,7 @@ class _Talk:
         self._begun += 1
         return Conversation(f"conversation {self._begun}")
 
-    def _turn(self, conversation: Conversation, said: Messages, before: dict[str, Reading]) -> dict[str, Reading]:
+    def _turn(self, conversation: Conversation, said: Messages) -> None:
         body = {
             "model": self.site.cluster.model.name,
             "messages": said,
@@ -107,11 +108,15 @@ class _Talk:
             # For routers whose affinity is the user's.
             "user": f"{self.site.seed} {conversation.name}",
         }
+        if conversation.warm is not None:
+            # Just before, so that as little other traffic as can be is counted with it.
+            self._known |= self.replicas.read([conversation.warm])
         started = time.monotonic()
         answer = self.router.post("/v1/chat/completions", body, self.site.timeout_s)
         took = time.monotonic() - started
         tokens = int((answer.get("usage") or {}).get("prompt_tokens", 0))
-        name, delta, now = self.replicas.served(before, tokens)
+        name, delta = self.replicas.served(self._known, tokens, conversation.warm)
+        self._known[name] += delta
         turn = judge.Turn(
             conversation.name,
             conversation.turns,
@@ -125,4 +130,3 @@ class _Talk:
         conversation.warm = name
         self.turns.append(turn)
         self.site.tables.setdefault(TABLE, []).append(turn.as_row())
-        return now

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from kvstrata.verify import wait
+from kvstrata.verify import prometheus, wait
 from kvstrata.verify.check import UnableError
 from kvstrata.verify.http import Service, UnansweredError
-from kvstrata.verify.prometheus import Samples
 
 # Engines that are asked at the same time.
 AT_ONCE = 32
 # Counters are published a moment after the answer.
 SETTLE_S = 3.0
+EXPECTED_S = 0.5
+# Up to so many engines all are asked each time.
+FEW = 16
 POLL_S = 0.05
 
 
@@ -36,6 +38,15 @@ class Reading:
         """All of them, wherever they came from."""
         return self.computed + self.local + self.external
 
+    def __add__(self, other: Reading) -> Reading:
+        """Both together."""
+        return Reading(
+            self.requests + other.requests,
+            self.computed + other.computed,
+            self.local + other.local,
+            self.external + other.external,
+        )
+
     def __sub__(self, other: Reading) -> Reading:
         """What was counted since `other`."""
         return Reading(
@@ -46,14 +57,19 @@ class Reading:
         )
 
 
-def reading(metrics: Samples) -> Reading:
+REQUESTS = "vllm:request_success_total"
+TOKENS = "vllm:prompt_tokens_by_source_total"
+
+
+def reading(text: str) -> Reading:
     """The counters of a scrape."""
-    source = "vllm:prompt_tokens_by_source_total"
+    # A scrape has thousands of lines, and there may be hundreds of engines: two families are all that is read.
+    metrics = prometheus.parse("\n".join(line for line in text.splitlines() if line.startswith((REQUESTS, TOKENS))))
     return Reading(
-        requests=metrics.total("vllm:request_success_total"),
-        computed=metrics.total(source, source="local_compute"),
-        local=metrics.total(source, source="local_cache_hit"),
-        external=metrics.total(source, source="external_kv_transfer"),
+        requests=metrics.total(REQUESTS),
+        computed=metrics.total(TOKENS, source="local_compute"),
+        local=metrics.total(TOKENS, source="local_cache_hit"),
+        external=metrics.total(TOKENS, source="external_kv_transfer"),
     )
 
 
@@ -81,29 +97,35 @@ class Replicas:
         """One of them, for what any engine can answer."""
         return next(iter(self._services.values()))
 
-    def read(self) -> dict[str, Reading]:
-        """Every engine's counters; UnableError names one that gives none."""
+    def read(self, names: Iterable[str] | None = None) -> dict[str, Reading]:
+        """The counters of these engines, or of all; UnableError names one that gives none."""
 
-        def one(item: tuple[str, Service]) -> tuple[str, Reading]:
-            name, service = item
+        def one(name: str) -> tuple[str, Reading]:
             try:
-                return name, reading(service.metrics())
+                return name, reading(self._services[name].text("/metrics"))
             except UnansweredError as error:
                 raise UnableError(f"{name} gives no metrics: {error}") from error
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(pool.map(one, self._services.items()))
+            return dict(pool.map(one, self._services if names is None else names))
 
-    def served(self, before: Mapping[str, Reading], tokens: int) -> tuple[str, Reading, dict[str, Reading]]:
-        """Who served the request since `before`, what it counted, and the newest counters of all. Or MixedError."""
+    def served(self, before: Mapping[str, Reading], tokens: int, expected: str | None) -> tuple[str, Reading]:
+        """Who served the request since `before`, and what it counted of it. Or MixedError.
 
-        def settled() -> tuple[str, Reading, dict[str, Reading]] | None:
-            now = self.read()
-            deltas = {name: now[name] - before[name] for name in now}
-            name = server(deltas, tokens)
-            return None if name is None else (name, deltas[name], now)
-
-        found = wait.until(settled, SETTLE_S, POLL_S)
+        Where there are many engines, the expected one is asked alone first.
+        """
+        if expected is not None and len(self._services) > FEW:
+            found = wait.until(lambda: self._server(before, tokens, [expected]), EXPECTED_S, POLL_S)
+            if found is not None:
+                return found
+        found = wait.until(lambda: self._server(before, tokens, None), SETTLE_S, POLL_S)
         if found is None:
             raise MixedError
         return found
+
+    def _server(
+        self, before: Mapping[str, Reading], tokens: int, names: Iterable[str] | None
+    ) -> tuple[str, Reading] | None:
+        deltas = {name: now - before[name] for name, now in self.read(names).items()}
+        name = server(deltas, tokens)
+        return None if name is None else (name, deltas[name])
