@@ -29,6 +29,8 @@ WAIT_S = 3.0
 # Fewer segments tell nothing, unless most of them were lost.
 LEAST_SEGMENTS = 200
 LEAST_RESENT = 3
+# An IPv4 packet is no longer, whatever the loopback's MTU.
+LARGEST_PACKET = 65535
 # Above what the kernel gives to connections by itself (net.ipv4.ip_local_port_range).
 PORTS = range(61000, 65000)
 
@@ -202,7 +204,7 @@ def _size(measured: _Measured, survey: Survey, address: str, data: dict[str, Jso
         raise NotCheckedError(f"that both ends have one MTU: no interface has the address {address}, or the peer's")
     if here[1] != found.mtu:
         raise UnmetError(f"{here[1]} here ({here[0]}), {found.mtu} there ({found.interface})")
-    if found.path_mtu < found.mtu:
+    if found.path_mtu < min(found.mtu, LARGEST_PACKET):
         raise UnmetError(f"{found.mtu} at both ends, and no more than {found.path_mtu} on the way")
     if found.pings_full == 0 and found.pings_small:
         raise UnmetError(f"{found.mtu} at both ends, and no packet of that size arrives; small ones do")

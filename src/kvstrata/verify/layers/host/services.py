@@ -76,9 +76,10 @@ def _unit(unit: str, states: Mapping[str, units.UnitState]) -> str:
 
 
 def _limits(survey: Survey, data: dict[str, Json]) -> str:
-    first = limits(survey.get("process 1"))
-    short: list[str] = []
-    clamped: list[str] = []
+    most = limits(survey.get("process 1"))
+    # Units that lack the same are told in one go: a node has a dozen, and a container clamps all of them.
+    short: dict[str, list[str]] = {}
+    clamped: dict[str, list[str]] = {}
     seen = 0
     for unit, values in shown(survey).items():
         found = limits(survey.get(f"process {values.get('MainPID', '0')}"))
@@ -88,25 +89,35 @@ def _limits(survey: Survey, data: dict[str, Json]) -> str:
         data[unit] = {kind: _text(found[name].hard) for kind, (name, _) in _LIMITS.items() if name in found}
         for kind, (name, noun) in _LIMITS.items():
             asked = _asked(kind, values)
-            if name not in found or asked is None:
+            if name not in found or asked is None or _reaches(found[name], asked):
                 continue
-            if found[name].hard >= asked.hard and found[name].soft >= asked.soft:
-                continue
-            text = f"{unit} asks for {_text(asked.hard)} {noun} and has {_text(found[name].hard)}"
-            if found[name].hard == asked.hard:
-                text = f"{unit} asks for {_text(asked.soft)} {noun} and has {_text(found[name].soft)} (soft)"
-            most = first.get(name, Limit(0, 0)).hard
-            (clamped if survey.container and most <= found[name].hard < asked.hard else short).append(text)
+            by_container = survey.container and name in most and most[name].hard <= found[name].hard < asked.hard
+            lacking = clamped if by_container else short
+            lacking.setdefault(_lack(found[name], asked, noun), []).append(unit)
     if short:
-        raise UnmetError("; ".join(short))
+        raise UnmetError(_told(short))
     if clamped:
         raise NotCheckedError(
             f"that the limits are enough for a real load: the node is a container ({survey.container}), which can "
-            f"raise none above its own: {'; '.join(clamped)}"
+            f"raise none above its own: {_told(clamped)}"
         )
     if not seen:
         raise NotCheckedError("the limits of any unit: none of them has a process")
     return f"{seen} units have what they ask for"
+
+
+def _reaches(found: Limit, asked: Limit) -> bool:
+    return found.hard >= asked.hard and found.soft >= asked.soft
+
+
+def _lack(found: Limit, asked: Limit, noun: str) -> str:
+    if found.hard < asked.hard:
+        return f"{_text(found.hard)} {noun}, asked for are {_text(asked.hard)}"
+    return f"{_text(found.soft)} {noun} (soft limit), asked for are {_text(asked.soft)}"
+
+
+def _told(lacking: Mapping[str, list[str]]) -> str:
+    return "; ".join(f"{lack}: {', '.join(units)}" for lack, units in lacking.items())
 
 
 def _asked(kind: str, values: Mapping[str, str]) -> Limit | None:
