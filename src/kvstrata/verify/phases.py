@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kvstrata.verify import locality, weights
+from kvstrata.verify import locality, throughput, weights
 from kvstrata.verify.check import Check, Group, Layer, Question, Status
 from kvstrata.verify.context import SiteContext
 from kvstrata.verify.faults import layer as faults
@@ -30,7 +30,10 @@ BEFORE_TIERS: Sequence[SiteLayer] = (
     SiteLayer(Layer.ROUTER, "locality", locality.checks, _ENDPOINT),
 )
 # The load comes after the proof of the tiers, whose counters bear no other traffic; faults come last of all.
-AFTER_TIERS: Sequence[SiteLayer] = (SiteLayer(Layer.FAULTS, "faults", faults.checks),)
+AFTER_TIERS: Sequence[SiteLayer] = (
+    SiteLayer(Layer.THROUGHPUT, "throughput", throughput.checks, _ENDPOINT),
+    SiteLayer(Layer.FAULTS, "faults", faults.checks),
+)
 
 
 def run(layer: SiteLayer, site: SiteContext) -> Group:

@@ -56,7 +56,13 @@ def cluster(state_dir: Path | str = "/state", nodes: int = 2) -> dict[str, Any]:
         "profile": "cpu",
         "model": {"name": "m", "path": "/srv/models/m", "max_model_len": 8192, "dtype": "float32"},
         "nodes": [node(f"node{index}", index) for index in range(1, nodes + 1)],
-        "verify": {"tiers": "never", "prompt_tokens": 1024, "timeout_s": 5, "state_dir": str(state_dir)},
+        "verify": {
+            "tiers": "never",
+            "prompt_tokens": 1024,
+            "timeout_s": 5,
+            "state_dir": str(state_dir),
+            "throughput": {"requests": 4, "concurrency": 2, "prompt_tokens": 64, "output_tokens": 4},
+        },
     }
 
 

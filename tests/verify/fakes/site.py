@@ -127,7 +127,7 @@ class FakeNode:
         for _ in range(wanted):
             choice = {"token_ids": [self.output], "logprobs": {"token_logprobs": [-self.output / 10]}}
             yield json.dumps({"choices": [choice]})
-        yield json.dumps({"choices": [], "usage": {"prompt_tokens": tokens}})
+        yield json.dumps({"choices": [], "usage": {"prompt_tokens": tokens, "completion_tokens": wanted}})
         yield "[DONE]"
 
     def engine_metrics(self, body: dict[str, Any]) -> str:
@@ -249,12 +249,16 @@ class Site:
             "/health": lambda body: "",
             "/workers": lambda body: {"workers": [{"url": url, "is_healthy": True} for url in urls]},
             "/v1/chat/completions": self._chat,
+            "/v1/completions": lambda body: self._keeper(body["prompt"]).completions(body),
         }
 
     def _chat(self, body: dict[str, Any]) -> object:
-        """To the node that has the conversation: by how it begins."""
+        return self._keeper(body["messages"][0]["content"]).chat(body)
+
+    def _keeper(self, start: str) -> FakeNode:
+        """The node that has what begins so."""
         nodes = list(self.nodes.values())
-        return nodes[zlib.crc32(body["messages"][0]["content"].encode()) % len(nodes)].chat(body)
+        return nodes[zlib.crc32(start.encode()) % len(nodes)]
 
 
 __all__ = ["CHUNK", "FINDMNT", "Code", "FakeNode", "Site"]
