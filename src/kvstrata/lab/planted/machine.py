@@ -31,7 +31,7 @@ def mount_another_drive(site: Site) -> None:
     number = Path("/sys/block", Path(device).name, "dev").read_text().strip().replace(":", " ")
     node.run("systemctl stop kvrocks@d0.service")
     # From outside: the node itself may open no device but its own.
-    node.within("mount", "sh", "-c", f"mknod -m 600 /dev/planted b {number} && mount -t xfs /dev/planted {DRIVE}")
+    node.within("mount", "sh", "-c", f"mknod /dev/planted b {number} && mount -t xfs /dev/planted {DRIVE}")
     node.run("systemctl start kvrocks@d0.service")
 
 
@@ -40,8 +40,9 @@ def unmount_it(site: Site) -> None:
     node = site.node("node2")
     node.run(
         f"if findmnt --noheadings --source /dev/planted {DRIVE} >/dev/null; then\n"
-        f"systemctl stop kvrocks@d0.service; umount {DRIVE}; systemctl start kvrocks@d0.service\nfi\n"
-        "rm -f /dev/planted"
+        f"systemctl stop kvrocks@d0.service; umount {DRIVE}\nfi\n"
+        # Also where the planting ended half way, with the store stopped.
+        "rm -f /dev/planted; systemctl start kvrocks@d0.service"
     )
     drives.detach([loop for loop in drives.attached() if loop.image == _image(site)])
     _image(site).unlink(missing_ok=True)

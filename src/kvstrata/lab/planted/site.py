@@ -15,7 +15,7 @@ from kvstrata.lab.errors import LabError
 from kvstrata.lab.spec import LabSpec, preset
 from kvstrata.paths import PROJECT
 
-SETTLE_S = 420.0
+SETTLE_S = 300.0
 POLL_S = 1.0
 ENGINE_PORT, CACHE_PORT, ROUTER_PORT = 8000, 8090, 9000
 
