@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,25 +13,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kvstrata.bench import host, procfs, terminal
-from kvstrata.bench.ending import end_by_exception, own_folder
+from kvstrata.bench import terminal
+from kvstrata.bench.ending import end_by_exception
 from kvstrata.bench.errors import BenchError
-from kvstrata.bench.quiet import QuietWait
 from kvstrata.bench.serving import judging, prepare, record
-from kvstrata.bench.serving.local_stack import LocalStack
+from kvstrata.bench.serving.configurations import PRESETS
+from kvstrata.bench.serving.measure import Keeping, on_site, on_this_machine
 from kvstrata.bench.serving.prepare import Options
-from kvstrata.bench.serving.record import Journal, Record, read_journal
-from kvstrata.bench.serving.run import Plan, Progress, Runner
-from kvstrata.bench.sizes import GIB
+from kvstrata.bench.serving.record import Record
+from kvstrata.cluster import DescribeError, InvalidClusterError, describe
 
 _PLAIN_WIDTH = 200
 _DEFAULT = Options()
 
 
 def serve(
-    configurations: Annotated[
-        str, typer.Option(help="Of none, native, dram, dram+ssd, ssd, resp, poc.")
-    ] = _DEFAULT.configurations,
+    configurations: Annotated[str | None, typer.Option(help=f"Of {', '.join(PRESETS)}. Default: all but resp.")] = None,
     sweep: Annotated[
         list[str] | None,
         typer.Option(help="Also variants of --base: chunk_size=64,256 piece_size=... connections=... hbm_gib=..."),
@@ -48,7 +43,9 @@ def serve(
     driver: Annotated[str, typer.Option(help=f"What sends: {', '.join(prepare.DRIVERS)}.")] = _DEFAULT.driver,
     rounds: Annotated[int, typer.Option(min=1, help="Fewer than 3 is a note in the report.")] = _DEFAULT.rounds,
     passes: Annotated[str, typer.Option(help="Each workload cold, then again.")] = _DEFAULT.passes,
-    seed: Annotated[int, typer.Option(help="Of prompts, lengths and orders.")] = _DEFAULT.seed,
+    seed: Annotated[
+        int | None, typer.Option(help="Of prompts and lengths. Default: 1; of a deployed site another each time.")
+    ] = None,
     minutes: Annotated[float, typer.Option(min=0.5, help="Most minutes of the whole run.")] = _DEFAULT.minutes,
     phase_minutes: Annotated[float, typer.Option(min=0.1, help="Most minutes of one load.")] = _DEFAULT.phase_minutes,
     wait_minutes: Annotated[
@@ -83,6 +80,12 @@ def serve(
     replicas: Annotated[int, typer.Option(min=1, help="Engines behind a router, each with its own GPUs.")] = 1,
     cpu_threads: Annotated[int, typer.Option(min=1, help="Of each engine without GPU.")] = _DEFAULT.cpu_threads,
     start_minutes: Annotated[float, typer.Option(min=0.5, help="Most minutes of an engine's start.")] = 15.0,
+    inventory: Annotated[
+        Path | None, typer.Option("--inventory", "-i", help="Measure this site as it is deployed, through its router.")
+    ] = None,
+    node: Annotated[
+        str | None, typer.Option(help="With -i: try --configurations on this node, whose units are restarted.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--dir", help="Folder on the drive of the stores. Default: a temporary one.")
     ] = None,
@@ -102,20 +105,42 @@ def serve(
         moment = datetime.now(UTC).strftime("%H:%M:%S")
         log.print(f"[dim]{moment}[/] {escape(text)}", highlight=False, soft_wrap=True)
 
+    kept: list[Record] = []
+
+    def finished(found: Record) -> None:
+        kept.append(found)
+        _beside(output, ".json").write_text(json.dumps(record.to_json(found), indent=1) + "\n")
+
+    keeping = Keeping(_beside(output, ".journal.jsonl"), _beside(output, "-logs"), resume, finished)
     try:
-        plan = prepare.plan(options, prepare.model(options))
-        found = _measure(plan, options, given, say)
-    except BenchError as error:
+        if inventory is not None:
+            on_site(options, describe(inventory), _node(node, configurations, sweep), keeping, say, seed=seed)
+        else:
+            on_this_machine(options, keeping, say, folder=folder, allow_memory=allow_tmpfs, wait_minutes=wait_minutes)
+    except (BenchError, DescribeError, InvalidClusterError) as error:
         log.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
-    file = _beside(output, ".json")
-    file.write_text(json.dumps(record.to_json(found), indent=1) + "\n")
+    (found,) = kept
     _show(found, console)
-    console.print(f"{file} in {found.duration_s:.0f} s", highlight=False, soft_wrap=True)
+    console.print(f"{_beside(output, '.json')} in {found.duration_s:.0f} s", highlight=False, soft_wrap=True)
     if not found.phases and not found.failures:
         raise typer.Exit(2)
     if not found.complete or any(verdict.ok is False for verdict in found.verdicts):
         raise typer.Exit(1)
+
+
+def _node(node: str | None, configurations: str | None, sweep: list[str] | None) -> str | None:
+    """Return the node on which configurations are tried, None for a site as it is deployed.
+
+    Raises:
+        BenchError: only one of both was given.
+    """
+    wanted = configurations is not None or bool(sweep)
+    if wanted and node is None:
+        raise BenchError("--configurations with --inventory needs --node: its units are restarted with each of them")
+    if node is not None and not wanted:
+        raise BenchError("--node without --configurations; allowed: both, or neither for the site as it is deployed")
+    return node
 
 
 def _options(given: dict[str, Any]) -> Options:
@@ -126,46 +151,9 @@ def _options(given: dict[str, Any]) -> Options:
     return Options(**taken)
 
 
-def _measure(plan: Plan, options: Options, given: dict[str, Any], say: Progress) -> Record:
-    """Run the plan on this machine; what was measured is kept whatever ends it."""
-    output: Path = given["output"]
-    with _run_folder(given["folder"], options, allow_memory=given["allow_tmpfs"]) as folder:
-        described = host.describe(procfs.mount_of(folder))
-        logs = _beside(output, "-logs")
-        stack = LocalStack(prepare.local(options, plan.configurations, folder, logs))
-        asked = plan.to_json() | {"stack": dict(stack.describe())}
-        journal = _beside(output, ".journal.jsonl")
-        found = read_journal(journal, asked) if given["resume"] else Record(_now(), asked)
-        found.host, found.stack = described, dict(stack.describe())
-        for note in host.warnings(described):
-            found.note(note)
-        if plan.rounds < 3:
-            found.note(f"{plan.rounds} rounds: fewer than three, the medians mean little")
-        keeper = Journal(journal)
-        keeper.begin(found)
-        quiet = QuietWait(described["cores"], given["wait_minutes"] * 60)
-        with stack:
-            Runner(plan, stack, found, keeper, say, quiet, described["cores"]).run()
-    return found
-
-
-@contextmanager
-def _run_folder(parent: Path | None, options: Options, *, allow_memory: bool) -> Iterator[Path]:
-    """Yield the run's own folder on the drive to measure, which is removed at the end."""
-    place = parent or host.default_folder()
-    # A store writes what it evicted and has not compacted yet as well.
-    host.check_folder(place, int(options.stores * options.store_gib * GIB) // 4, allow_memory)
-    with own_folder(place, "kvstrata-bench-serve-") as folder:
-        yield folder
-
-
 def _beside(output: Path, ending: str) -> Path:
     # Not with_suffix(): a name may have a dot of its own.
     return output.with_name(output.name + ending)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _show(found: Record, console: Console) -> None:

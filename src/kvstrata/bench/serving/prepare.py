@@ -96,8 +96,8 @@ def configurations(options: Options) -> tuple[Configuration, ...]:
     return tuple(found)
 
 
-def plan(options: Options, model: ServedModel) -> Plan:
-    """Return the plan.
+def plan(options: Options, model: ServedModel, compared: Sequence[Configuration] | None = None) -> Plan:
+    """Return the plan; `compared` in place of the configurations that the options name.
 
     Raises:
         BenchError: something in it is not allowed; nothing was started.
@@ -106,13 +106,13 @@ def plan(options: Options, model: ServedModel) -> Plan:
     if not passes or set(passes) - set(PASSES) or passes != [name for name in PASSES if name in passes]:
         raise BenchError(f"--passes is {options.passes!r}; allowed: {','.join(PASSES)}, or cold alone")
     chosen = _driver(options.driver)
-    workloads = tuple(_workloads(options, model))
-    for workload in workloads:
+    sent = tuple(workloads(options, model))
+    for workload in sent:
         if reason := chosen.refuses(workload):
             raise BenchError(f"--driver {chosen.name} cannot send {workload.name}: {reason}")
     return Plan(
-        configurations=configurations(options),
-        workloads=workloads,
+        configurations=tuple(compared) if compared else configurations(options),
+        workloads=sent,
         driver=chosen,
         rounds=options.rounds,
         passes=cast(tuple[Pass, ...], tuple(passes)),
@@ -166,7 +166,8 @@ def local(options: Options, wanted: Sequence[Configuration], folder: Path, logs:
     )
 
 
-def _workloads(options: Options, served_model: ServedModel) -> list[Workload]:
+def workloads(options: Options, served_model: ServedModel) -> list[Workload]:
+    """Return the workloads that the options name; raises BenchError."""
     vocabulary = of_model(Path(served_model.path))
     given = {name: str(value) for name, value in _pairs("--set", options.settings, plain=True).items()}
     names = _words(options.workloads)

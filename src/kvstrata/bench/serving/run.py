@@ -46,6 +46,12 @@ class Plan:
     dtype: str = "auto"
     from_the_drive: bool = True
     """Before a warm pass, take what the stores hold out of the page cache."""
+    by_round: tuple[tuple[Workload, ...], ...] = ()
+    """For each round the same workloads with other prompts, where tiers cannot be emptied; else `workloads` for all."""
+
+    def workloads_in(self, turn: int) -> tuple[Workload, ...]:
+        """Return the workloads of a round, from 1."""
+        return self.by_round[turn - 1] if self.by_round else self.workloads
 
     def to_json(self) -> dict[str, Json]:
         """Return what makes two runs comparable; not how long they may take."""
@@ -71,6 +77,7 @@ class Plan:
             "question_tokens": self.question_tokens,
             "dtype": self.dtype,
             "from_the_drive": self.from_the_drive,
+            "seeds": [[workload.seed for workload in row] for row in self.by_round],
         }
 
 
@@ -92,17 +99,18 @@ class Runner:
         say: Progress,
         wait_for_quiet: Callable[[], None] = lambda: None,
         cores: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Go on from what `record` holds. `wait_for_quiet` is called before each start, when nothing of ours runs."""
         self._plan, self._stack, self._record, self._journal, self._say = plan, stack, record, journal, say
-        self._quiet, self._cores = wait_for_quiet, cores
+        self._quiet, self._cores, self._clock = wait_for_quiet, cores, clock
         self._over = 0.0
         self._live = {workload.name: working_set_tokens(workload).live for workload in plan.workloads}
 
     def run(self) -> None:
         """Measure everything that is missing; what cannot be measured is in the record."""
         plan, record = self._plan, self._record
-        began = time.monotonic()
+        began = self._clock()
         self._over = began + plan.minutes * 60
         possible = self._possible()
         try:
@@ -113,14 +121,14 @@ class Runner:
                         continue
                     self._quiet()
                     end_if_told()
-                    if time.monotonic() > self._over:
+                    if self._clock() > self._over:
                         record.note(f"CUT SHORT after {plan.minutes:g} minutes, in round {turn}")
                         return
                     self._one(configuration, turn)
         finally:
             self._stack.stop()
             record.verdicts = self._verdicts(possible)
-            record.duration_s += time.monotonic() - began
+            record.duration_s += self._clock() - began
             complete = all(not self._missing(c, turn) for c in possible for turn in range(1, plan.rounds + 1))
             record.complete = bool(possible) and complete and not record.failures
 
@@ -137,7 +145,7 @@ class Runner:
     def _missing(self, configuration: Configuration, turn: int) -> list[Workload]:
         return [
             workload
-            for workload in self._plan.workloads
+            for workload in self._plan.workloads_in(turn)
             if not self._record.done(configuration.name, turn, workload.name, self._plan.passes)
         ]
 
@@ -177,7 +185,7 @@ class Runner:
             if plan.from_the_drive and running.configuration.stores != "none":
                 notes.append(self._stack.forget_memory())
         end_if_told()
-        deadline_s = min(plan.phase_s, self._over - time.monotonic())
+        deadline_s = min(plan.phase_s, self._over - self._clock())
         if deadline_s <= 0:
             raise BenchError(f"no time was left for {workload.name}, {pass_}: --minutes {plan.minutes:g}")
         kept = frozenset(question.name for question in correctness.questions(workload, plan.questions))

@@ -19,6 +19,7 @@ _FIELDS = {
     "temperature.gpu": "temperature_c",
 }
 _PERIOD_S = 1.0
+GPU_QUERY = (f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits")
 
 
 class GpuSampler:
@@ -26,7 +27,7 @@ class GpuSampler:
 
     def __init__(self, program: str | None = None) -> None:
         """Sample with that program; default: nvidia-smi on PATH."""
-        self._program = program or shutil.which("nvidia-smi")
+        self._program = shutil.which("nvidia-smi") if program is None else program
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
         self._lines: list[str] = []
@@ -34,10 +35,10 @@ class GpuSampler:
     def start(self) -> None:
         """Begin."""
         self._lines = []
-        if self._program is None:
+        if not self._program:
             return
-        words = [f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits", f"-lms={_PERIOD_S * 1000:.0f}"]
-        self._process = subprocess.Popen([self._program, *words], stdout=subprocess.PIPE, text=True)
+        words = [self._program, *GPU_QUERY, f"-lms={_PERIOD_S * 1000:.0f}"]
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         if self._process.stdout is not None:
             self._thread = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
             self._thread.start()
@@ -57,8 +58,11 @@ class GpuSampler:
             self._lines += list(stream)
 
 
-def summarize(lines: list[str]) -> dict[str, dict[str, float]]:
-    """Return what the lines of nvidia-smi come to, for each GPU; what is not a number (`[N/A]`) is left out."""
+def summarize(lines: list[str], period_s: float = _PERIOD_S) -> dict[str, dict[str, float]]:
+    """Return what the lines of nvidia-smi come to, for each GPU; what is not a number (`[N/A]`) is left out.
+
+    period_s: seconds between two lines of a GPU.
+    """
     seen: dict[str, dict[str, list[float]]] = {}
     for line in lines:
         index, *values = [field.strip() for field in line.split(",")]
@@ -67,13 +71,14 @@ def summarize(lines: list[str]) -> dict[str, dict[str, float]]:
         gpu = seen.setdefault(f"gpu:{index}", {})
         for name, value in zip(list(_FIELDS.values())[1:], values, strict=True):
             with contextlib.suppress(ValueError):
-                gpu.setdefault(name, []).append(float(value))
+                number = float(value)
+                gpu.setdefault(name, []).append(number)
     found: dict[str, dict[str, float]] = {}
     for gpu_name, series in seen.items():
         found[gpu_name] = {f"{name}_mean": sum(values) / len(values) for name, values in series.items()}
         found[gpu_name] |= {f"{name}_max": max(values) for name, values in series.items()}
         if power := series.get("power_w"):
-            found[gpu_name]["energy_j"] = sum(power) * _PERIOD_S
+            found[gpu_name]["energy_j"] = sum(power) * period_s
         found[gpu_name]["samples"] = float(max(map(len, series.values()), default=0))
     return found
 

@@ -70,7 +70,7 @@ class Services:
 
     def begin(self, stores: Callable[[], Mapping[str, str]] = dict) -> Counters:
         """Return all counters, steady; then begin to sample. `stores` returns INFO of each by its name."""
-        found = self._steady() | _infos(stores()) | self._processes()
+        found = self._steady() | store_readings(stores()) | self._processes()
         self._gpus.start()
         self._peaks.start()
         return found
@@ -79,7 +79,7 @@ class Services:
         """Return all counters, steady, with what was sampled since `begin` (`gpu:N`, and `peak` for the engines)."""
         # First what goes on counting while the services settle.
         found: Readings = {**self._gpus.stop(), "peak": self._peaks.stop(), **self._processes()}
-        return found | self._steady() | _infos(stores())
+        return found | self._steady() | store_readings(stores())
 
     def settle(self, timeout_s: float) -> str | None:
         """Wait until LMCache's stores have what it handed to them; return a note if they do not in time."""
@@ -178,5 +178,6 @@ def _tokens(found: Readings) -> dict[str, float]:
     }
 
 
-def _infos(stores: Mapping[str, str]) -> Readings:
+def store_readings(stores: Mapping[str, str]) -> Readings:
+    """Return the numbers in INFO of each store, as `kvrocks:NAME`."""
     return {f"kvrocks:{name}": counters.from_info(text) for name, text in stores.items()}
