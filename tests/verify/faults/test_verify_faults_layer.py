@@ -265,6 +265,6 @@ def test_every_request_is_kept_as_a_raw_sample(rig: Rig) -> None:
         if check.id.startswith("faults.recovered"):
             continue
         name = "before" if check.id == "faults.before" else check.id
-        assert sum(row["fault"] == name for row in rows) == check.data["requests"]
+        assert sum(row["fault"] == name and row["sending"] == 1 for row in rows) == check.data["requests"]
     with_times = found(checks, "faults.store").data
     assert {"p50_s", "p95_s", "max_s", "fault_s", "answered"} <= set(with_times)

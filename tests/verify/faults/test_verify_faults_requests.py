@@ -7,7 +7,7 @@ from collections import Counter
 
 from kvstrata.verify.check import UnmetError
 from kvstrata.verify.faults import requests
-from kvstrata.verify.faults.requests import OUTPUT_TOKENS, Stream, prompt_of, text_of
+from kvstrata.verify.faults.requests import OUTPUT_TOKENS, Attempt, Sample, Stream, prompt_of, text_of
 
 ENDS_S = 20.0
 
@@ -99,12 +99,10 @@ def test_a_hold_lasts_as_long_as_it_should() -> None:
         assert stream.now_s - began >= 0.3
 
 
-def test_a_row_has_every_sending() -> None:
-    with Stream(lambda prompt: OUTPUT_TOKENS, clients=1, pace_s=0) as stream:
-        stream.resume()
-        stream.hold(0, 1, ENDS_S)
-    row = stream.samples()[0].as_row("faults.store")
-    assert row["fault"] == "faults.store"
-    assert row["request"] == 0
-    assert isinstance(row["attempts"], list)
-    assert row["attempts"][0]["error"] is None  # type: ignore[index,call-overload]
+def test_every_sending_is_a_flat_row() -> None:
+    sample = Sample(4, 2, (Attempt(1.0, 0.5, "reset"), Attempt(2.0, 0.25, None)))
+    common = {"fault": "faults.store", "request": 4, "prompt": 2}
+    assert sample.rows("faults.store") == [
+        {**common, "sending": 1, "started_s": 1.0, "seconds": 0.5, "error": "reset"},
+        {**common, "sending": 2, "started_s": 2.0, "seconds": 0.25, "error": None},
+    ]

@@ -230,4 +230,4 @@ class _Run:
         self._words = len(built.text.split()) - 1
 
     def _keep(self, name: str, samples: Sequence[Sample]) -> None:
-        self._site.tables.setdefault(TABLE, []).extend(sample.as_row(name) for sample in samples)
+        self._site.tables.setdefault(TABLE, []).extend(row for sample in samples for row in sample.rows(name))

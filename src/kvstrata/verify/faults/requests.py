@@ -58,19 +58,20 @@ class Sample:
         """What a client waited for it, over all sendings."""
         return self.ended_s - self.started_s
 
-    def as_row(self, fault: str) -> dict[str, Json]:
-        """The sample as a row of the report's raw numbers."""
-        return {
-            "fault": fault,
-            "request": self.request,
-            "prompt": self.prompt,
-            "started_s": round(self.started_s, 3),
-            "seconds": round(self.seconds, 3),
-            "attempts": [
-                {"started_s": round(a.started_s, 3), "seconds": round(a.seconds, 3), "error": a.error}
-                for a in self.attempts
-            ],
-        }
+    def rows(self, fault: str) -> list[dict[str, Json]]:
+        """Every sending of it as a flat row of the report's raw numbers."""
+        return [
+            {
+                "fault": fault,
+                "request": self.request,
+                "prompt": self.prompt,
+                "sending": number,
+                "started_s": round(attempt.started_s, 3),
+                "seconds": round(attempt.seconds, 3),
+                "error": attempt.error,
+            }
+            for number, attempt in enumerate(self.attempts, 1)
+        ]
 
 
 def prompt_of(request: int) -> int:
