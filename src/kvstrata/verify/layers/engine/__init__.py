@@ -19,12 +19,9 @@ TOP = 5
 # Counters are published a moment after the answer.
 SETTLE_S = 5.0
 POLL_S = 0.2
-# A few dozen tokens, less than any chunk: no cache takes part. The record of a model's answers holds for this text
-# (weights/): another one makes the record worthless.
-PROBE_PROMPT = (
-    "The quick brown fox jumps over the lazy dog. In 1969 two people walked on the moon; 7 * 8 = 56, and "
-    "water boils at 100 degrees. def add(a, b): return a + b\n"
-)
+# Less than a hundred tokens: no chunk of it, so no cache takes part. The record of a model's answers (weights/) holds
+# for this text: with another one it begins anew.
+PROBE_PROMPT = "The quick brown fox jumps over the lazy dog. 7 * 8 = 56; water boils at 100 C.\n"
 
 
 def checks(ctx: NodeContext) -> Iterator[Check]:
