@@ -83,6 +83,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str | Cell]]) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def folded(title: str, *parts: str) -> str:
+    """Return parts that are shown when their title is clicked."""
+    return f"<details><summary>{safe(title)}</summary>{''.join(parts)}</details>"
+
+
 def _cell(cell: str | Cell) -> str:
     if isinstance(cell, Cell):
         return f'<td class="{cell.kind}">{safe(cell.text)}</td>'

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from kvstrata.page import html
 from kvstrata.page.html import Cell
 from kvstrata.page.svg import Bar, bars
+from kvstrata.verify import page_measured
 from kvstrata.verify.document import CheckRow, Document, StepRow, TiersRow
 
 _STYLE = """
@@ -18,6 +19,7 @@ td:nth-child(-n+2), td:nth-child(7) { white-space: nowrap; overflow-wrap: normal
 """
 _MARKS = {"pass": "ok", "fail": "FAIL", "skip": "SKIP", "error": "ERROR"}
 _VERDICTS = {"ok": ("OK", "pass"), "failed": ("FAILED", "fail"), "could_not_check": ("COULD NOT CHECK", "error")}
+_SHOWN = 200
 _HEADS = ("", "host", "check", "expected", "seen", "hint", "s")
 
 
@@ -33,6 +35,7 @@ def render(document: Document) -> str:
             html.notes("notes", [_line(check) for check in document["skipped"]]),
             *(_layer(layer, [check for check in document["checks"] if check["layer"] == layer]) for layer in layers),
             _tiers(document["tiers"]),
+            *page_measured.sections(document),
             _versions(document),
         ],
         _STYLE,
@@ -78,7 +81,10 @@ def _layer(layer: str, checks: Sequence[CheckRow]) -> str:
         for check in checks
     ]
     passed = sum(check["status"] == "pass" for check in checks)
-    return html.section(f"{layer}: {passed} of {len(checks)} passed", html.table(_HEADS, rows))
+    table = html.table(_HEADS, rows)
+    # What is wrong stands above already; of many nodes the rest would fill hundreds of screens.
+    shown = table if len(rows) <= _SHOWN else html.folded(f"{len(rows)} checks", table)
+    return html.section(f"{layer}: {passed} of {len(checks)} passed", shown)
 
 
 def _tiers(tiers: TiersRow | None) -> str:
