@@ -13,6 +13,7 @@ from redis.retry import Retry
 from kvstrata.cluster import Store
 from kvstrata.verify.check import UnmetError
 from kvstrata.verify.shell import Shell
+from kvstrata.verify.tunnelled import TunnelConnection
 
 # Kvrocks' words for what Redis calls WRONGPASS; redis-py knows only the latter.
 _REFUSED_BY_KVROCKS = "invalid password"
@@ -25,19 +26,19 @@ def connection(shell: Shell, store: Store, password: str | None, timeout_s: floa
     AuthenticationError passes unchanged: a check may be waiting for it.
     """
     tunnel = shell.tunnel(store.host, store.port)
-    client: Any = redis.Redis(
-        host="127.0.0.1",
-        port=tunnel.port,
+    pool = redis.ConnectionPool(
+        connection_class=TunnelConnection,
+        tunnel=tunnel,
         password=password,
         # Kvrocks doesn't know the HELLO of protocol 3 that redis-py opens with.
         protocol=2,
         # Kvrocks doesn't know CLIENT SETINFO either.
         driver_info=None,
         socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
         # One answer is what a check wants to see: no second try hides the first.
         retry=Retry(NoBackoff(), 0),
     )
+    client: Any = redis.Redis(connection_pool=pool)
     try:
         yield client
     except redis.AuthenticationError:
@@ -48,7 +49,7 @@ def connection(shell: Shell, store: Store, password: str | None, timeout_s: floa
         reason = tunnel.error or str(error) or type(error).__name__
         raise UnmetError(f"{store.address}: {reason}") from error
     finally:
-        client.close()
+        pool.disconnect()
 
 
 @contextmanager

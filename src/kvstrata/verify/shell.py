@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from kvstrata.verify.check import UnableError
+from kvstrata.verify.forward import Channel
 
 
 class UnreachableError(UnableError):
@@ -44,11 +45,14 @@ class Reach(StrEnum):
 
 
 class Tunnel(Protocol):
-    """A way from a local loopback port to an address as a node sees it."""
+    """A way to an address as a node sees it."""
+
+    def connect(self) -> Channel:
+        """A new connection; ConnectionError says why there is none."""
 
     @property
     def port(self) -> int:
-        """The local port on 127.0.0.1."""
+        """A local port on 127.0.0.1 that leads there, for what needs a real socket."""
 
     @property
     def error(self) -> str | None:
@@ -62,7 +66,7 @@ class Shell(Protocol):
         """Run a command as root and wait for it; CommandTimeoutError after `timeout_s` seconds."""
 
     def tunnel(self, host: str, port: int) -> Tunnel:
-        """A local port that leads to host:port as seen from the node; it lasts as long as the shell."""
+        """The way to host:port as seen from the node; it lasts as long as the shell."""
 
     def probe(self, host: str, port: int, timeout_s: float = 5) -> Reach:
         """Whether the node can open a TCP connection to host:port."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
+import resource
 import select
 import shlex
 import socket
@@ -24,6 +27,7 @@ from kvstrata.verify.shell import CommandTimeoutError, Completed, Reach, Unreach
 
 CHUNK_BYTES = 1 << 16
 KEEPALIVE_S = 15
+OPEN_FILES = 16384
 # Key exchanges at the same time. They cost computing time, of which 500 at once would each get so little that
 # nodes were taken for silent.
 HANDSHAKES = 32
@@ -129,6 +133,7 @@ class SshShell:
             return transport
 
     def _connect(self) -> paramiko.SSHClient:
+        _allow_open_files()
         ssh, client = self._ssh, paramiko.SSHClient()
         # A host that isn't known is refused: whoever answered would be handed the checks' trust.
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
@@ -165,6 +170,16 @@ class SshShell:
         return client
 
 
+@functools.cache
+def _allow_open_files() -> None:
+    """Some systems allow a program 1024 open files unless it asks for more, as a large site must."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _answering(host: str, port: int, timeout_s: float) -> socket.socket:
     """A connection whose other side has begun to speak; a silent one waits here, where it holds up no other."""
     connection = socket.create_connection((host, port), timeout_s)
@@ -193,12 +208,15 @@ def _key(path: Path) -> paramiko.PKey | None:
 def _collect(channel: paramiko.Channel, argv: tuple[str, ...], deadline: float, timeout_s: float) -> Completed:
     """Read both streams as they come, so that neither can block the other, until the command ended."""
     out, err = bytearray(), bytearray()
+    # Not select(), which knows no descriptor beyond 1023: a large site has more.
+    poller = select.poll()
     try:
+        poller.register(channel.fileno(), select.POLLIN)
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise CommandTimeoutError(f"`{' '.join(argv)}` did not end within {timeout_s:g} s")
-            select.select([channel], [], [], left)
+            poller.poll(left * 1000)
             while channel.recv_ready():
                 out += channel.recv(CHUNK_BYTES)
             while channel.recv_stderr_ready():

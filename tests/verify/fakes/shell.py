@@ -9,10 +9,28 @@ from dataclasses import dataclass, field
 from kvstrata.verify.shell import Completed, Reach, Tunnel, UnreachableError
 
 
+class DirectChannel:
+    """A socket with the few names of a channel that a socket lacks."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), 10)
+        self.recv, self.sendall = self._socket.recv, self._socket.sendall
+        self.settimeout, self.close = self._socket.settimeout, self._socket.close
+
+    def shutdown_write(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def shutdown(self, how: int) -> None:
+        self._socket.shutdown(how)
+
+
 @dataclass
 class DirectTunnel:
     port: int
     error: str | None = None
+
+    def connect(self) -> DirectChannel:
+        return DirectChannel(self.port)
 
 
 def closed_port() -> int:
