@@ -108,3 +108,11 @@ class Completion:
         if tokens > 0:
             self.arrivals.append((at, tokens))
             self.output_tokens += tokens
+
+
+def short_of(answer: Completion, turn: Turn) -> str | None:
+    """Return what is missing from an answer that came without an error, None if it is whole."""
+    if answer.output_tokens == turn.output_tokens and answer.done:
+        return None
+    how = f"finish_reason {answer.finish}" if answer.finish else "the stream ended"
+    return f"short: {answer.output_tokens} of {turn.output_tokens} tokens, {how}"

@@ -14,10 +14,10 @@ import time
 from collections.abc import Iterator, Mapping
 
 from kvstrata.bench.errors import BenchError
-from kvstrata.bench.serving.drivers.completion import PATH, Completion, request_body
+from kvstrata.bench.serving.drivers.completion import PATH, Completion, request_body, short_of
 from kvstrata.bench.serving.drivers.health import Probe
 from kvstrata.bench.serving.drivers.http import ClosedError, HttpError, Pool, Target
-from kvstrata.bench.serving.model import Conversation, Endpoint, Load, RequestSample, Turn, Workload
+from kvstrata.bench.serving.model import Conversation, Endpoint, Load, RequestSample, Workload
 
 NAME = "own"
 # What routers that keep a conversation on one replica look at.
@@ -154,7 +154,7 @@ class _Run:
             error = f"connection: {problem or type(problem).__name__}"
         finally:
             turn = conversation.turns[index]
-            error = error or _short_of(answer, turn)
+            error = error or short_of(answer, turn)
             scheduled = started if due_s is None else self._begin + due_s
             self._samples[conversation.name, index] = self._sample(
                 conversation, index, answer, error, scheduled, started
@@ -237,11 +237,3 @@ class _Run:
 
     def _now(self) -> float:
         return time.perf_counter() - self._begin
-
-
-def _short_of(answer: Completion, turn: Turn) -> str | None:
-    """Return what is missing from an answer that came without an error."""
-    if answer.output_tokens == turn.output_tokens and answer.done:
-        return None
-    how = f"finish_reason {answer.finish}" if answer.finish else "the stream ended"
-    return f"short: {answer.output_tokens} of {turn.output_tokens} tokens, {how}"
