@@ -119,7 +119,7 @@ def test_what_a_killed_probe_left_is_removed_by_the_next(stores: list[Store]) ->
     index = IndexName(namespace, probe.CHUNK_BYTES)
     cid = b"c" * 16
     store.call(b"SADD", b"kvsx", index.registered)
-    store.call(b"ZADD", index.key, f"{time.time() - probe.TTL_S - 1:.3f}", cid)
+    store.call(b"ZADD", index.key, f"{time.time() - probe.STALE_S - 1:.3f}", cid)
     store.call(b"HSET", chunk_key(namespace, cid), b"probe", b"1")
     found = probe.run(config_of(stores), names_of(stores), "a")
     assert found["stores"][names_of(stores)[0]]["ok"]

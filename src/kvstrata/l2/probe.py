@@ -32,8 +32,10 @@ CREDENTIAL = "stores"
 CHUNK_BYTES = 4 << 20
 WITHIN_S = 9.0
 """Seconds in which a probe ends, hanging stores or not."""
-TTL_S = 300
+TTL_S = 120
 """Seconds after which the stores forget by themselves what a killed probe left."""
+STALE_S = 60
+"""Age in seconds from which the next probe of the node removes it: none that still runs is so old."""
 _STEP_S = 1.0
 _STORE_S = 4.0
 _LOAD_S = 3.0
@@ -128,7 +130,7 @@ class _Chunk:
     def __enter__(self) -> _Chunk:
         connection = self._connection()
         try:
-            sweep(connection, self._index.namespace, time.time() - TTL_S)
+            sweep(connection, self._index.namespace, time.time() - STALE_S)
             # Both expire by themselves, and are there before anything is in them: a probe may be killed at any time.
             replies = connection.pipeline(
                 [

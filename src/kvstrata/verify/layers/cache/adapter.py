@@ -14,7 +14,7 @@ from kvstrata.verify.layers.cache.state import Place, State, places
 EVERY_STORE = 16
 """Sites with at most so many stores have all of them asked from every node. In larger ones a node asks its own and
 those of its neighbour, so that each store is asked twice, and the load grows with the site and not with its square."""
-RUN_S = 20.0
+RUN_S = 30.0
 # As lmcache.service itself: its user, its credentials, the release's interpreter. `-I`: nothing of the caller's.
 _SCRIPT = r"""
 unit=$1; shift
@@ -23,7 +23,7 @@ user=${user:-root}
 cd /
 exec setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups \
   env -i PATH=/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 CREDENTIALS_DIRECTORY="/run/credentials/$unit" \
-  timeout -k 1 15 /opt/kvstrata/current/bin/python -I -m kvstrata.l2.probe /etc/kvstrata/lmcache/server.json "$@"
+  timeout -k 1 25 /opt/kvstrata/current/bin/python -I -m kvstrata.l2.probe /etc/kvstrata/lmcache/server.json "$@"
 """
 _STEPS = ("store", "lookup", "load", "delete")
 # What `timeout` ends with, and the shells for a program that is not there.
