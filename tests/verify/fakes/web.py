@@ -17,6 +17,11 @@ class Code(int):
     """An answer that is only a status code."""
 
 
+class _Server(ThreadingHTTPServer):
+    # The usual five make the sixth of many clients at once wait for a second.
+    request_queue_size = 256
+
+
 class WebServer:
     """A route returns text, something for JSON, a Code, or an iterator of server-sent events."""
 
@@ -51,7 +56,7 @@ class WebServer:
             def log_message(self, format: str, *args: Any) -> None:
                 """Keep the tests' output clean."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
 
     def __enter__(self) -> WebServer:
