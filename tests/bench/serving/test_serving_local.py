@@ -233,7 +233,7 @@ def test_a_failed_configuration_is_exit_1(python: Path, tmp_path: Path, monkeypa
         (["--passes", "warm,cold"], "--passes is 'warm,cold'; allowed: cold,warm"),
         (["--workloads", "nothing"], "given 'nothing'; allowed: poc"),
         (["--set", "conversations"], "--set 'conversations'; allowed: NAME=VALUE"),
-        (["--driver", "curl"], "--driver is 'curl'; allowed: own"),
+        (["--driver", "curl"], "--driver: given 'curl'; allowed: own"),
         (["--server", "memcached"], "--server is 'memcached'; allowed: kvrocks, redis"),
         (["--accelerator", "tpu"], "--accelerator is 'tpu'; allowed: auto, cpu, cuda"),
         (["--dtype", "fp33"], "--dtype is 'fp33'"),

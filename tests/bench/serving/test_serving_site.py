@@ -14,7 +14,7 @@ from kvstrata.bench.errors import BenchError
 from kvstrata.bench.serving.configurations import Sizes, preset
 from kvstrata.bench.serving.deployed_stack import merged
 from kvstrata.bench.serving.model import Json
-from kvstrata.bench.serving.site_node import NodeUnits, Unit, drop_in_text, parse_usage, replaced_command
+from kvstrata.bench.serving.site_node import NodeUnits, Unit, drop_in_text, parse_facts, parse_usage, replaced_command
 from kvstrata.bench.serving.site_stack import cache_file, engine_file
 from kvstrata.verify.check import UnableError
 from kvstrata.verify.shell import Completed, Reach
@@ -124,6 +124,18 @@ def test_usage_is_summed_over_all_processes_of_a_unit() -> None:
     assert found["process:vllm@0.service"]["cpu_s"] == pytest.approx(2.5)
     assert found["process:vllm@0.service"]["read_bytes"] == 4096
     assert found["process:lmcache.service"] == {"cpu_s": pytest.approx(1.25)}
+
+
+def test_a_machine_is_described_with_its_gpus() -> None:
+    text = "model name\t: AMD EPYC\n64\nMemTotal:       1024 kB\n6.8.0\nNVIDIA H100, 81559 MiB, 580.1\n"
+    assert parse_facts(text) == {
+        "cpu": "AMD EPYC",
+        "cores": 64,
+        "memory_bytes": 1 << 20,
+        "kernel": "6.8.0",
+        "gpu_names": ["NVIDIA H100, 81559 MiB, 580.1"],
+    }
+    assert parse_facts("aarch64\n4\n\n6.8\n")["gpu_names"] == []
 
 
 # --- what becomes of the deployed configuration ---

@@ -16,8 +16,9 @@ from rich.table import Table
 from kvstrata.bench import terminal
 from kvstrata.bench.ending import end_by_exception
 from kvstrata.bench.errors import BenchError
-from kvstrata.bench.serving import judging, prepare, record
+from kvstrata.bench.serving import judging, record
 from kvstrata.bench.serving.configurations import PRESETS
+from kvstrata.bench.serving.drivers import NAMES as DRIVERS
 from kvstrata.bench.serving.measure import Keeping, on_site, on_this_machine
 from kvstrata.bench.serving.prepare import Options
 from kvstrata.bench.serving.record import Record
@@ -40,7 +41,9 @@ def serve(
     workloads: Annotated[str, typer.Option(help="Of poc, longdoc, shared, trace.")] = _DEFAULT.workloads,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A workload's NAME=VALUE.")] = None,
     scale: Annotated[float, typer.Option(help="Conversations and how many are active, times this.")] = 1.0,
-    driver: Annotated[str, typer.Option(help=f"What sends: {', '.join(prepare.DRIVERS)}.")] = _DEFAULT.driver,
+    driver: Annotated[str, typer.Option(help=f"What sends: {', '.join(DRIVERS)}.")] = _DEFAULT.driver,
+    aiperf: Annotated[Path | None, typer.Option(help="AIPerf's program. Default: on PATH.")] = None,
+    vllm: Annotated[Path | None, typer.Option(help="vLLM's program. Default: beside --python.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Fewer than 3 is a note in the report.")] = _DEFAULT.rounds,
     passes: Annotated[str, typer.Option(help="Each workload cold, then again.")] = _DEFAULT.passes,
     seed: Annotated[

@@ -10,6 +10,7 @@ from kvstrata.bench.serving.model import Counters, Endpoint, Json
 from kvstrata.bench.serving.services import Services, store_readings
 from kvstrata.bench.serving.site_node import NodeUnits
 from kvstrata.bench.serving.site_reach import SiteReach
+from kvstrata.bench.serving.site_stack import prices
 from kvstrata.bench.serving.stack import Running
 from kvstrata.cluster import Cluster, Node
 
@@ -53,7 +54,9 @@ class DeployedStack:
             "model": {"name": self._cluster.model.name, "dtype": self._cluster.model.dtype},
             "stores": sum(len(node.stores) for node in self._cluster.nodes),
             "replicas": len(self._cluster.engines),
-            "nodes": [node.name for node in self._cluster.nodes],
+            "gpus": sum(len(engine.gpus) for engine in self._cluster.engines),
+            "prices": prices(self._cluster),
+            "nodes": {node.name: NodeUnits(self._reach.shells[node.name], node.name).facts() for node in self._nodes},
         }
 
     def refuses(self, configuration: Configuration) -> str | None:

@@ -44,8 +44,8 @@ class LocalSettings:
     store_gib: float = 8.0
     """For chunks, in each store."""
     replicas: int = 1
-    gpus: int = 0
-    """How many there are; each replica takes as many as the model's tensor_parallel says, in order."""
+    gpu_names: tuple[str, ...] = ()
+    """Those that are there; each replica takes as many as the model's tensor_parallel says, in order."""
     cpu_threads: int = 2
     start_timeout_s: float = 900.0
     request_timeout_s: float = 600.0
@@ -85,6 +85,8 @@ class LocalStack:
             "stores": s.stores,
             "store_gib": s.store_gib,
             "replicas": s.replicas,
+            "gpus": s.replicas * s.model.tensor_parallel if s.accelerator == "cuda" else 0,
+            "gpu_names": list(s.gpu_names),
             "cpu_threads": s.cpu_threads,
         }
 

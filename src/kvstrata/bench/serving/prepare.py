@@ -15,9 +15,8 @@ from kvstrata.artifacts import environment as node_environment
 from kvstrata.artifacts import wheelhouse
 from kvstrata.artifacts.lock import LockError, read_lock
 from kvstrata.bench.errors import BenchError
-from kvstrata.bench.serving import local_host, served, sweep
+from kvstrata.bench.serving import drivers, local_host, served, sweep
 from kvstrata.bench.serving.configurations import Configuration, Sizes, preset, problems, with_engine
-from kvstrata.bench.serving.drivers.own import OwnDriver
 from kvstrata.bench.serving.engine_options import ServedModel
 from kvstrata.bench.serving.local_stack import LocalSettings
 from kvstrata.bench.serving.model import Driver, Json, Pass, Workload
@@ -26,7 +25,6 @@ from kvstrata.bench.serving.workloads import build, of_model
 from kvstrata.paths import PROJECT, cache_dir
 
 DEFAULT_CONFIGURATIONS = "none,native,dram,dram+ssd,ssd,poc"
-DRIVERS = ("own",)
 KVROCKS, REDIS = "kvrocks", "redis"
 
 
@@ -41,7 +39,9 @@ class Options:
     workloads: str = "poc"
     settings: Sequence[str] = ()
     scale: float = 1.0
-    driver: str = "own"
+    driver: str = drivers.DEFAULT
+    aiperf: Path | None = None
+    vllm: Path | None = None
     rounds: int = 3
     passes: str = "cold,warm"
     seed: int = 1
@@ -105,7 +105,7 @@ def plan(options: Options, model: ServedModel, compared: Sequence[Configuration]
     passes = _words(options.passes)
     if not passes or set(passes) - set(PASSES) or passes != [name for name in PASSES if name in passes]:
         raise BenchError(f"--passes is {options.passes!r}; allowed: {','.join(PASSES)}, or cold alone")
-    chosen = _driver(options.driver)
+    chosen = _driver(options, model)
     sent = tuple(workloads(options, model))
     for workload in sent:
         if reason := chosen.refuses(workload):
@@ -145,10 +145,13 @@ def local(options: Options, wanted: Sequence[Configuration], folder: Path, logs:
     """
     accelerator = local_host.accelerator(options.accelerator)
     served_model = model(options)
-    gpus = len(local_host.gpus()) if accelerator == "cuda" else 0
+    gpus = local_host.gpus() if accelerator == "cuda" else ()
     needed = options.replicas * options.tensor_parallel
-    if accelerator == "cuda" and needed > gpus:
-        raise BenchError(f"{options.replicas} replicas of {options.tensor_parallel} GPUs: given {gpus} GPUs")
+    if accelerator == "cuda" and needed > len(gpus):
+        raise BenchError(
+            f"--replicas {options.replicas} of --tensor-parallel {options.tensor_parallel} need {needed} GPUs; "
+            f"allowed: no more than there are, {len(gpus)}"
+        )
     return LocalSettings(
         environment=local_host.environment(options.python or _node_python(accelerator), folder / "python"),
         accelerator=accelerator,
@@ -160,7 +163,7 @@ def local(options: Options, wanted: Sequence[Configuration], folder: Path, logs:
         stores=options.stores,
         store_gib=options.store_gib,
         replicas=options.replicas,
-        gpus=gpus,
+        gpu_names=gpus,
         cpu_threads=options.cpu_threads,
         start_timeout_s=options.start_minutes * 60,
     )
@@ -176,10 +179,10 @@ def workloads(options: Options, served_model: ServedModel) -> list[Workload]:
     return [build(name, vocabulary, options.seed, given=given, scale=options.scale) for name in names]
 
 
-def _driver(name: str) -> Driver:
-    if name == "own":
-        return OwnDriver()
-    raise BenchError(f"--driver is {name!r}; allowed: {', '.join(DRIVERS)}")
+def _driver(options: Options, served_model: ServedModel) -> Driver:
+    beside = options.python.parent / "vllm" if options.python else None
+    program = options.vllm or (beside if beside and beside.is_file() else None)
+    return drivers.create(options.driver, model=Path(served_model.path), aiperf_path=options.aiperf, vllm_path=program)
 
 
 def _node_python(accelerator: str) -> Path:

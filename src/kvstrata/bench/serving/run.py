@@ -188,14 +188,13 @@ class Runner:
         deadline_s = min(plan.phase_s, self._over - self._clock())
         if deadline_s <= 0:
             raise BenchError(f"no time was left for {workload.name}, {pass_}: --minutes {plan.minutes:g}")
-        kept = frozenset(question.name for question in correctness.questions(workload, plan.questions))
         before = self._stack.begin()
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        load = plan.driver.run(running.endpoint, workload, kept, deadline_s)
+        load = plan.driver.run(running.endpoint, workload, frozenset(), deadline_s)
         after = self._stack.end()
         if dead := self._stack.alive():
             raise BenchError(f"during {workload.name}, {pass_}: {dead}")
-        tiers = counters.tier_tokens(before, after, lmcache=running.configuration.cache == "lmcache")
+        tiers = counters.tier_tokens(before, after, lmcache="lmcache" in after)
         notes += [
             *load.notes,
             counters.disagreement(tiers, load.samples),

@@ -102,6 +102,10 @@ class NodeUnits:
         """Return processor seconds and bytes of all processes of each unit, as `process:UNIT`."""
         return parse_usage(self._run(_USAGE.format(units=shlex.join(units))))
 
+    def facts(self) -> dict[str, Json]:
+        """Return what identifies the machine: processors, memory, kernel, GPUs."""
+        return parse_facts(self._run(_FACTS))
+
     def _command(self, unit: str, file: str) -> str:
         """Return a unit's deployed command with another file as its last argument."""
         shown = self._run(shlex.join(["systemctl", "show", "-p", "ExecStart", "--value", unit]))
@@ -169,3 +173,23 @@ def parse_usage(text: str) -> dict[str, dict[str, float]]:
             if name in ("read_bytes", "write_bytes", "rchar", "wchar"):
                 unit[name] = unit.get(name, 0.0) + float(value)
     return found
+
+
+_FACTS = (
+    "grep -m1 'model name' /proc/cpuinfo || uname -m; nproc; grep MemTotal /proc/meminfo; uname -r; "
+    "nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null || true"
+)
+
+
+def parse_facts(text: str) -> dict[str, Json]:
+    """Return what the script above printed."""
+    cpu, cores, memory, kernel, *gpus = [*text.splitlines(), "", "", "", ""]
+    numbers = [word for word in memory.split() if word.isdigit()]
+    return {
+        "cpu": cpu.rpartition(":")[2].strip(),
+        "cores": int(cores) if cores.isdigit() else 0,
+        # /proc/meminfo's kB are KiB.
+        "memory_bytes": int(numbers[0]) * 1024 if numbers else 0,
+        "kernel": kernel,
+        "gpu_names": [gpu.strip() for gpu in gpus if gpu.strip()],
+    }

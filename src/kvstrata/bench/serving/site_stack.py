@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import redis
@@ -74,6 +75,10 @@ class SiteStack:
             "model": {"name": self._cluster.model.name, "dtype": self._cluster.model.dtype},
             "stores": sum(len(node.stores) for node in self._cluster.nodes),
             "replicas": len(self._node.engines),
+            # Load goes to one engine, so that is what an hour of it costs.
+            "gpus": len(self._node.engines[0].gpus),
+            "prices": prices(self._cluster),
+            "nodes": {self._node.name: self._units.facts()},
         }
 
     def refuses(self, configuration: Configuration) -> str | None:
@@ -230,6 +235,11 @@ class SiteStack:
                         f"kvstrata cache drop {namespace}"
                     )
         self._namespaces = list(keep or [])
+
+
+def prices(cluster: Cluster) -> Json:
+    """Return the inventory's prices, None without any."""
+    return None if cluster.prices is None else dict(asdict(cluster.prices))
 
 
 def engine_file(deployed: Mapping[str, Json], configuration: Configuration) -> dict[str, Json]:
