@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from kvstrata.bench.quiet import QUIET_SHARE
 from kvstrata.bench.serving import counters
-from kvstrata.bench.serving.model import Counters, Phase, RequestSample
+from kvstrata.bench.serving.model import ClientHealth, Counters, Phase, RequestSample
 
 
 def shared(before: Counters, after: Counters, duration_s: float, cores: int) -> str | None:
@@ -24,6 +25,15 @@ def shared(before: Counters, after: Counters, duration_s: float, cores: int) -> 
     return f"THE MACHINE WAS SHARED: others used {foreign:.1f} of {cores} cores"
 
 
+def saturated(client: ClientHealth) -> str | None:
+    """Return a note where the load generator was too slow for its own measurements."""
+    if not client.saturated:
+        return None
+    lag = "unknown" if client.lag_p99_s is None else f"{client.lag_p99_s * 1000:.0f} ms"
+    share = "unknown" if client.cpu_share is None else f"{client.cpu_share:.0%}"
+    return f"THE CLIENT WAS SATURATED: its event loop was late by {lag} (P99), it used {share} of a core"
+
+
 def summary(phase: Phase) -> str:
     """Return a line about a phase, for whoever waits."""
     answered = [sample for sample in phase.samples if sample.ok]
@@ -33,7 +43,7 @@ def summary(phase: Phase) -> str:
     if phase.duration_s > 0:
         told.append(f"{tokens / phase.duration_s:.1f} output tokens/s")
     if first:
-        told.append(f"TTFT P50 {first[len(first) // 2]:.3f} s, P95 {first[int(0.95 * (len(first) - 1))]:.3f} s")
+        told.append(f"TTFT P50 {_rank(first, 0.5):.3f} s, P95 {_rank(first, 0.95):.3f} s")
     if (t := phase.tiers) is not None:
         told.append(f"prompt tokens: HBM {t.hbm}, L1 {t.l1}, L2 {t.l2}, computed {t.computed}")
     return "; ".join([*told, *phase.notes])
@@ -53,6 +63,11 @@ def useless(phase: Phase) -> bool:
     """Whether a phase with failed requests shows that going on with this configuration is of no use."""
     errors = [sample.error for sample in phase.samples if sample.error is not None]
     return len(errors) == len(phase.samples) or any(map(_is_late, errors))
+
+
+def _rank(ordered: Sequence[float], share: float) -> float:
+    """Return the smallest value that no less than `share` of the values are at most (nearest rank)."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def _is_late(error: str) -> bool:

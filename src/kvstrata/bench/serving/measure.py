@@ -128,7 +128,7 @@ def _run(plan: Plan, place: _Place, keeping: Keeping, say: Progress) -> None:
         for note in host.warnings(place.host):
             record.note(note)
     if plan.rounds < _FEW_ROUNDS:
-        record.note(f"{plan.rounds} rounds: fewer than three, the medians mean little")
+        record.note(f"--rounds {plan.rounds}: fewer than three, the medians mean little")
     journal = Journal(keeping.journal)
     journal.begin(record)
     cores = place.host["cores"]

@@ -199,6 +199,7 @@ class Runner:
             *load.notes,
             counters.disagreement(tiers, load.samples),
             counters.preemptions(before, after),
+            judging.saturated(load.client),
             judging.shared(before, after, load.duration_s, self._cores),
         ]
         phase = Phase(
@@ -248,7 +249,8 @@ class Runner:
     def _verdicts(self, possible: Sequence[Configuration]) -> list[correctness.Verdict]:
         plan, answers = self._plan, self._record.answers
         if not plan.questions:
-            self._record.note("NOT CHECKED: that outputs are those of the uncached run (--questions 0)")
+            why = "a deployed engine is not emptied" if plan.by_round else "--questions 0"
+            self._record.note(f"NOT CHECKED: that outputs are those of the uncached run ({why})")
             return []
         reference = [answer for answer in answers if answer.configuration == REFERENCE]
         half = len(reference) // 2

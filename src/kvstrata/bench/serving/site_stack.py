@@ -48,7 +48,7 @@ class SiteStack:
         self._units = NodeUnits(self._reach.shells[node.name], node.name)
         self._services = Services([], None)
         self._namespaces: list[str] = []
-        self._server: dict[str, Any] = {}
+        self._running: list[str] = []
 
     def __enter__(self) -> SiteStack:
         """Remove what an earlier run may have left."""
@@ -98,7 +98,8 @@ class SiteStack:
         self._services.close()
         self._units.stop(self._all_units())
         given = self._configure(configuration)
-        self._units.start([unit for unit in self._all_units() if unit in given])
+        self._running = [unit for unit in self._all_units() if unit in given]
+        self._units.start(self._running)
         cache = self._node.lmcache if configuration.cache == "lmcache" else None
         self._services = Services(
             [self._reach.url(self._node.name, engine.host, engine.port) for engine in self._node.engines],
@@ -148,9 +149,9 @@ class SiteStack:
 
     def alive(self) -> str | None:
         """See Stack."""
-        for engine in self._node.engines:
-            if (state := self._units.state(engine.unit)) != "active/running":
-                return f"{engine.unit} is {state}; {self._units.journal(engine.unit)}"
+        for unit in self._running:
+            if (state := self._units.state(unit)) != "active/running":
+                return f"{unit} is {state}; the end of its journal:\n{self._units.journal(unit)}"
         return None
 
     def stop(self) -> None:
