@@ -20,6 +20,7 @@ class Request:
     headers: dict[str, str]
     at: float
     until: float = 0.0
+    pieces: list[float] = field(default_factory=list)
 
     @property
     def ids(self) -> list[int]:
@@ -93,6 +94,7 @@ class FakeEngine:
                 return await self._fail(plan, writer)
             ids = [500 + number for number in range(sent, min(total, sent + plan.piece_tokens))]
             sent += len(ids)
+            request.pieces.append(time.perf_counter())
             await self._send(writer, self._event(request, plan, ids, sent, total))
             if sent < total:
                 await asyncio.sleep(plan.gap_s)

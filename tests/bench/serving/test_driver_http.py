@@ -40,11 +40,14 @@ def test_events_are_the_same_however_they_are_cut_on_their_way(step: int) -> Non
     assert answer.counted
 
 
-def test_an_event_that_is_no_json_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("data", "said"), [(b"{oops", "an event that is no JSON"), (b"[1]", "an event that is no obj")]
+)
+def test_an_event_of_another_form_is_an_error(data: bytes, said: str) -> None:
     answer = Completion()
-    answer.feed(b"data: {oops\n\n", 0.0)
+    answer.feed(b"data: " + data + b"\n\n", 0.0)
     assert answer.error is not None
-    assert answer.error.startswith("an event that is no JSON")
+    assert answer.error.startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +109,9 @@ async def _twice(raw: bytes, *, close: bool = False) -> tuple[bytes, int]:
         for _ in range(2):
             connection = await pool.take()
             try:
-                answer = await connection.post("/", {}, b"")
-                body = b"".join([content async for content in answer.body()])
+                pieces: list[bytes] = []
+                await connection.post("/", {}, b"", pieces.append)
+                body = b"".join(pieces)
             finally:
                 pool.give(connection)
         pool.close()

@@ -15,8 +15,8 @@ from kvstrata.bench.serving.drivers.own import OwnDriver
 from kvstrata.bench.serving.model import ClientHealth, Conversation, Endpoint, Load, Turn, Workload
 from tests.bench.serving.fake_engine import FakeEngine, Plan, Request, fake_engine
 
-# Two cores and many neighbours: what the scheduler may add to a time that is known.
-SLACK_S = 0.08
+# What a busy machine may add to a time that is known; the times themselves are longer, so that a mix-up shows.
+SLACK_S = 0.25
 
 
 def turn(tokens: int = 4, output: int = 5, think_s: float = 0.0, first: int = 0) -> Turn:
@@ -42,14 +42,17 @@ def send(
 
 
 def test_times_to_first_token_between_tokens_and_to_the_end_are_what_the_server_took() -> None:
-    with fake_engine(lambda request: Plan(first_s=0.2, gap_s=0.05)) as engine:
+    with fake_engine(lambda request: Plan(first_s=0.8, gap_s=0.3)) as engine:
         (sample,) = send(engine, closed(one(turn(output=5)))).samples
+    (request,) = engine.requests
     assert sample.error is None
     assert sample.ttft_s is not None
-    assert sample.ttft_s == pytest.approx(0.2, abs=SLACK_S)
-    assert sample.ttft_s >= 0.199
+    assert sample.ttft_s == pytest.approx(request.pieces[0] - request.at, abs=SLACK_S)
+    assert sample.ttft_s >= 0.8
     assert len(sample.itl_s) == 4
-    assert sum(sample.itl_s) == pytest.approx(0.2, abs=SLACK_S)
+    gaps = [after - before for before, after in pairwise(request.pieces)]
+    assert sample.itl_s == pytest.approx(gaps, abs=SLACK_S)
+    assert sum(sample.itl_s) == pytest.approx(sum(gaps), abs=SLACK_S)
     assert sample.e2e_s == pytest.approx(sample.ttft_s + sum(sample.itl_s))
     assert (sample.prompt_tokens, sample.output_tokens, sample.cached_tokens) == (4, 5, 16)
 
@@ -110,21 +113,20 @@ def test_exactly_as_many_conversations_are_active_as_declared() -> None:
 
 def test_the_next_turn_waits_its_think_time() -> None:
     with fake_engine() as engine:
-        send(engine, closed(one(turn(), turn(think_s=0.2))))
+        send(engine, closed(one(turn(), turn(think_s=0.6))))
     first, second = engine.requests
-    assert second.at - first.until == pytest.approx(0.2, abs=SLACK_S)
+    assert second.at - first.until == pytest.approx(0.6, abs=SLACK_S)
 
 
 def test_open_loop_requests_go_out_when_they_are_due_however_slow_the_server_is() -> None:
     held = tuple(one(name=f"c{number}", start_s=number * 0.05) for number in range(6))
-    with fake_engine(lambda request: Plan(first_s=0.5)) as engine:
+    with fake_engine(lambda request: Plan(first_s=1.5)) as engine:
         load = send(engine, Workload("test", held, None, 1))
-    sent = [request.at - engine.requests[0].at for request in engine.requests]
-    assert sent == pytest.approx([number * 0.05 for number in range(6)], abs=SLACK_S)
     assert engine.most == 6
     assert [sample.scheduled_s for sample in load.samples] == pytest.approx([number * 0.05 for number in range(6)])
-    assert load.client.late_p99_s is not None
-    assert load.client.late_p99_s < SLACK_S
+    late = [sample.started_s - sample.scheduled_s for sample in load.samples]
+    assert all(0 <= each < SLACK_S for each in late)
+    assert load.client.late_p99_s == max(late)
 
 
 def test_open_loop_times_count_from_when_a_request_was_due_and_not_from_when_it_was_sent() -> None:
@@ -147,11 +149,12 @@ def test_open_loop_times_count_from_when_a_request_was_due_and_not_from_when_it_
 
 
 def test_a_later_turn_in_open_loop_is_due_its_think_time_after_the_answer() -> None:
-    with fake_engine(lambda request: Plan(first_s=0.1)) as engine:
-        load = send(engine, Workload("test", (one(turn(), turn(think_s=0.2), start_s=0.0),), None, 1))
+    with fake_engine() as engine:
+        load = send(engine, Workload("test", (one(turn(), turn(think_s=0.6), start_s=0.0),), None, 1))
     first, second = load.samples
-    assert second.scheduled_s - (first.scheduled_s + first.e2e_s) == pytest.approx(0.2, abs=SLACK_S)
-    assert second.ttft_s == pytest.approx(0.1, abs=SLACK_S)
+    assert second.scheduled_s - (first.scheduled_s + first.e2e_s) == pytest.approx(0.6, abs=SLACK_S)
+    assert second.started_s >= second.scheduled_s
+    assert second.ttft_s == pytest.approx(0.0, abs=SLACK_S)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +165,7 @@ def test_a_later_turn_in_open_loop_is_due_its_think_time_after_the_answer() -> N
         (Plan(fault="cut"), "connection: the server hung up in the middle of its answer"),
         (Plan(fault="error"), "the engine died"),
         (Plan(fault="stop"), "short: 2 of 5 tokens, the stream ended"),
-        (Plan(fault="stall"), "timeout: no end within 0.4 s"),
+        (Plan(fault="stall"), "timeout: no end within 1.5 s"),
     ],
 )
 def test_a_request_that_fails_is_a_sample_and_so_are_the_turns_it_keeps_from_being_sent(plan: Plan, said: str) -> None:
@@ -173,7 +176,7 @@ def test_a_request_that_fails_is_a_sample_and_so_are_the_turns_it_keeps_from_bei
         return plan if len(request.ids) == 4 + 5 + 7 else Plan()
 
     with fake_engine(plans) as engine:
-        load = send(engine, closed(held, after), timeout_s=0.4)
+        load = send(engine, closed(held, after), timeout_s=1.5)
     first, failed, unsent, good = load.samples
     assert first.ok
     assert failed.error is not None

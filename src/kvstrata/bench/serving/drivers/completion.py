@@ -81,6 +81,9 @@ class Completion:
         except ValueError:
             self.error = f"an event that is no JSON: {data[:60]!r}"
             return
+        if not isinstance(event, dict):
+            self.error = f"an event that is no object: {data[:60]!r}"
+            return
         if error := event.get("error"):
             self.error = str(error.get("message", error) if isinstance(error, dict) else error)[:300]
             return
@@ -88,9 +91,9 @@ class Completion:
         for choice in event.get("choices", ())[:1]:
             self._piece(choice, usage, at)
         if not event.get("choices") and usage:
-            if usage["completion_tokens"] != self.output_tokens:
+            if (told := usage.get("completion_tokens")) not in (None, self.output_tokens):
                 # The server did not count pieces, and they were not one token each.
-                self.counted, self.output_tokens = False, usage["completion_tokens"]
+                self.counted, self.output_tokens = False, told
             self.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
         self.prompt_tokens = usage.get("prompt_tokens", self.prompt_tokens)
 

@@ -1,19 +1,19 @@
-"""HTTP/1.1 POST with a streamed answer, on asyncio alone.
+"""HTTP/1.1 POST with a streamed answer, on asyncio's protocols alone.
 
 General clients take several times as long for each piece of an answer (docs/workloads.md has figures), and a client's
 delays are counted as the engine's. This one reads what a load generator needs: bodies by Content-Length, chunked, or
-until the end; no redirects, no compression, no proxies.
+until the end; no redirects, no compression, no proxies. A piece is handed on in the very call in which it comes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlsplit
 
-_READ = 1 << 16
 _HEAD_LIMIT = 1 << 16
 
 
@@ -49,13 +49,20 @@ class Target:
         return cls(parts.hostname, port, parts.path.rstrip("/"), tls)
 
 
-class Connection:
+class Connection(asyncio.Protocol):
     """One connection, for one request at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
-        """Wrap the streams; `open` makes them."""
-        self._reader, self._writer, self._host = reader, writer, host
+    def __init__(self, host: str) -> None:
+        """`host` is what the requests' Host says; `open` makes connections."""
         self.used = False
+        self.status = 0
+        self._host = host
+        self._transport: asyncio.Transport | None = None
+        self._head = b""
+        self._body: Framing | None = None
+        self._sink: Callable[[bytes], None] | None = None
+        self._end: asyncio.Future[None] | None = None
+        self._keeps = True
         self._again = True
 
     @classmethod
@@ -65,98 +72,137 @@ class Connection:
         Raises:
             OSError: it cannot be reached.
         """
-        reader, writer = await asyncio.open_connection(target.host, target.port, ssl=target.tls, limit=_HEAD_LIMIT)
-        return cls(reader, writer, f"{target.host}:{target.port}")
+        host = f"{target.host}:{target.port}"
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: cls(host), target.host, target.port, ssl=target.tls)
+        return connection
 
     @property
     def idle(self) -> bool:
         """Whether it can take another request: the last answer was read, and the server has not hung up."""
-        return self._again and not self._reader.at_eof() and not self._writer.is_closing()
+        return self._again and self._transport is not None and not self._transport.is_closing()
 
     def close(self) -> None:
         """Drop it, whatever is under way."""
         self._again = False
-        self._writer.close()
+        if self._transport:
+            self._transport.close()
 
-    async def post(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Send a request and return its answer as soon as its head is there.
+    async def post(self, path: str, headers: Mapping[str, str], body: bytes, sink: Callable[[bytes], None]) -> None:
+        """Send a request and wait for the end of its answer.
+
+        `status` is set before `sink` is called, with the body's bytes as they come.
 
         Raises:
             ClosedError: hung up before any byte; on a connection that was `used`, another one may work.
-            HttpError, OSError: anything else that is no answer.
+            HttpError: anything else that is no whole answer.
         """
-        self._again = False
+        if not self.idle or self._transport is None:
+            raise ClosedError("the server hung up before it answered")
+        self._again, self.status, self._head, self._body, self._sink = False, 0, b"", None, sink
+        self._end = asyncio.get_running_loop().create_future()
         fields = {"Host": self._host, "Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
         head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
-        try:
-            self._writer.write(head.encode("latin-1") + body)
-            await self._writer.drain()
-            raw = await self._reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError as error:
-            kind = HttpError if error.partial else ClosedError
-            raise kind("the server hung up before it answered") from None
-        except ConnectionError as error:
-            raise ClosedError(f"the server hung up before it answered ({error})") from None
-        except asyncio.LimitOverrunError:
-            raise HttpError(f"the head of the answer is longer than {_HEAD_LIMIT} bytes") from None
-        return self._answer(raw)
+        self._transport.write(head.encode("latin-1") + body)
+        await self._end
+        self._again, self.used = self._keeps, True
 
-    def _answer(self, raw: bytes) -> Answer:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport (asyncio calls this)."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what create_connection gives
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came (asyncio calls this)."""
+        if self._end is None or self._end.done() or self._sink is None:
+            # Nothing was asked for: this is no server to send another request to.
+            self.close()
+            return
+        try:
+            if self._body is None:
+                self._head += data
+                head, found, data = self._head.partition(b"\r\n\r\n")
+                if not found:
+                    if len(self._head) > _HEAD_LIMIT:
+                        raise HttpError(f"the head of the answer is longer than {_HEAD_LIMIT} bytes")
+                    return
+                self._body = self._framing(head)
+            if content := self._body.feed(data):
+                self._sink(content)
+        except Exception as error:
+            self._fail(error)
+            return
+        if self._body.ended:
+            self._end.set_result(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End what is under way (asyncio calls this)."""
+        if self._end is None or self._end.done():
+            return
+        if isinstance(self._body, UntilClosed) and error is None:
+            self._end.set_result(None)
+        elif self._body is None and not self._head:
+            self._fail(ClosedError(f"the server hung up before it answered{f' ({error})' if error else ''}"))
+        else:
+            self._fail(HttpError("the server hung up in the middle of its answer"))
+
+    def _framing(self, raw: bytes) -> Framing:
         first, *lines = raw.decode("latin-1").split("\r\n")
         version, _, rest = first.partition(" ")
         if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
             raise HttpError(f"no HTTP answer: {first[:60]!r}")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        return Answer(int(rest[:3]), headers, self._reader, self)
+        self.status = int(rest[:3])
+        self._keeps = headers.get("connection", "").lower() != "close"
+        if "chunked" in headers.get("transfer-encoding", "").lower():
+            return Chunks()
+        if headers.get("content-length", "").isdigit():
+            return Counted(int(headers["content-length"]))
+        self._keeps = False
+        return UntilClosed()
 
-    def done(self, *, again: bool) -> None:
-        """Say that the answer has been read, and whether the connection can be used again."""
-        self._again, self.used = again, True
+    def _fail(self, error: Exception) -> None:
+        self.close()
+        if self._end and not self._end.done():
+            self._end.set_exception(error)
 
 
-class Answer:
-    """The head of an answer, and its body as it comes."""
+class Framing(Protocol):
+    """How a body is framed: feed it what comes, and get what belongs to the body."""
 
-    def __init__(
-        self, status: int, headers: Mapping[str, str], reader: asyncio.StreamReader, connection: Connection
-    ) -> None:
-        """`status` and `headers` (names in lower case) as the server gave them."""
-        self.status, self.headers = status, headers
-        self._reader, self._connection = reader, connection
+    ended: bool
 
-    async def body(self) -> AsyncIterator[bytes]:
-        """Yield the body's bytes as they come.
+    def feed(self, content: bytes) -> bytes:
+        """Return the body's bytes."""
 
-        Raises:
-            HttpError: it ends too early, or is framed wrongly.
-        """
-        keeps = self.headers.get("connection", "").lower() != "close"
-        if "chunked" in self.headers.get("transfer-encoding", "").lower():
-            chunks = Chunks()
-            while not chunks.ended:
-                if content := chunks.feed(await self._read()):
-                    yield content
-        elif length := self.headers.get("content-length"):
-            left = int(length)
-            while left > 0:
-                content = await self._read()
-                left -= len(content)
-                yield content
-        else:
-            keeps = False
-            while content := await self._reader.read(_READ):
-                yield content
-        self._connection.done(again=keeps)
 
-    async def _read(self) -> bytes:
-        content = await self._reader.read(_READ)
-        if not content:
-            raise HttpError("the server hung up in the middle of its answer")
+class Counted:
+    """A body of a known length."""
+
+    def __init__(self, length: int) -> None:
+        """Begin before its first byte."""
+        self._left = length
+        self.ended = length == 0
+
+    def feed(self, content: bytes) -> bytes:
+        """Return the body's bytes."""
+        self._left -= len(content)
+        self.ended = self._left <= 0
+        return content
+
+
+class UntilClosed:
+    """A body that ends with the connection."""
+
+    ended = False
+
+    def feed(self, content: bytes) -> bytes:
+        """Return the body's bytes."""
         return content
 
 
 class Chunks:
-    """Takes the framing of a chunked body away (RFC 9112, section 7.1); trailers are dropped."""
+    """A chunked body (RFC 9112, section 7.1); trailers are dropped."""
 
     def __init__(self) -> None:
         """Begin before the first chunk."""

@@ -12,6 +12,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.serving.drivers.completion import PATH, Completion, request_body, short_of
@@ -162,24 +163,28 @@ class _Run:
 
     async def _exchange(self, headers: Mapping[str, str], body: bytes, answer: Completion) -> str | None:
         """Send one request and read its answer; return what was wrong with it."""
-        connection = await self._pool.take()
+        connection, said = await self._pool.take(), list[bytes]()
+
+        def take(content: bytes) -> None:
+            if connection.status == HTTPStatus.OK:
+                answer.feed(content, time.perf_counter())
+            else:
+                said.append(content)
+
         try:
             try:
-                head = await connection.post(self._path, headers, body)
+                await connection.post(self._path, headers, body, take)
             except ClosedError:
                 # A server may hang up on an idle connection at the very moment it is used again.
                 if not connection.used:
                     raise
                 connection.close()
                 connection = await self._pool.take(new=True)
-                head = await connection.post(self._path, headers, body)
-            if head.status != 200:
-                said = b"".join([content async for content in head.body()])
-                return f"HTTP {head.status}: {said[:300].decode(errors='replace')}"
-            async for content in head.body():
-                answer.feed(content, time.perf_counter())
+                await connection.post(self._path, headers, body, take)
         finally:
             self._pool.give(connection)
+        if connection.status != HTTPStatus.OK:
+            return f"HTTP {connection.status}: {b''.join(said)[:300].decode(errors='replace')}"
         return answer.error
 
     def _sample(
