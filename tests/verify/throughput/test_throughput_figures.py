@@ -151,6 +151,18 @@ def test_a_figure_beyond_its_bound_fails(settings: ThroughputSettings, passes: b
         judge.bound(found, bound)
 
 
+def test_a_bound_that_is_missed_by_a_busy_sender_is_no_failure_of_the_site() -> None:
+    (bound,) = judge.bounds(ThroughputSettings(max_ttft_p50_s=0.1))
+    found = figures.of([sample()])
+    with pytest.raises(UnmetError):
+        judge.bound(found, bound, judge.BUSY_SHARE)
+    with pytest.raises(UnableError, match=r"was busy itself \(97% of a core\)"):
+        judge.bound(found, bound, 0.97)
+    with pytest.raises(UnableError, match="was busy itself"):
+        judge.against(replace(found, ttft_p50_s=9.0), found, 0.25, 0.97)
+    assert judge.sender(0.1) == ""
+
+
 def test_a_bound_that_no_sample_tells_of_cannot_be_judged() -> None:
     (bound,) = judge.bounds(ThroughputSettings(max_itl_p50_s=1.0))
     with pytest.raises(UnableError, match="no sample tells itl_p50_s"):
@@ -202,7 +214,7 @@ def test_a_broken_baseline_is_none(tmp_path: Path, text: str) -> None:
 
 
 def test_conditions_say_how_they_differ() -> None:
-    one = Conditions.of(parse(documents.cluster()))
+    one = replace(Conditions.of(parse(documents.cluster())), replicas=2, concurrency=8)
     assert one.other_than(one) == ""
     other = replace(one, replicas=3, concurrency=4)
     assert other.other_than(one) == "replicas 3, was 2, concurrency 4, was 8"

@@ -15,7 +15,7 @@ from kvstrata.verify.synthetic import Writer
 from kvstrata.verify.throughput import baseline, judge, load
 from kvstrata.verify.throughput import figures as figure
 from kvstrata.verify.throughput.baseline import Baseline, Conditions
-from kvstrata.verify.throughput.figures import Figures, Sample
+from kvstrata.verify.throughput.figures import Figures
 
 TABLE = "throughput"
 SAVE = "keep a baseline: kvstrata verify -i <inventory> --only throughput --save-baseline"
@@ -47,32 +47,33 @@ class _Asking:
 
     def all(self, routing: NodeContext) -> Iterator[Check]:
         settings = self.site.cluster.verify.throughput
-        samples: list[Sample] = []
+        sent = load.Sent((), 0.0)
         data: dict[str, Json] = {}
 
         def measured() -> str:
-            samples.extend(self._load(routing))
-            data["table"] = TABLE
-            return judge.requests(samples, settings.requests, settings.max_s)
+            nonlocal sent
+            sent = self._load(routing)
+            data["sender_busy_share"] = sent.busy_share
+            return judge.requests(sent.samples, settings.requests, settings.max_s)
 
         answered = self.requests().ask(measured, data)
         yield answered
-        figures = figure.of(samples)
+        figures, busy = figure.of(sent.samples), sent.busy_share
         known = baseline.load(self.site.cluster.verify.state_dir)
         bounds = judge.bounds(settings)
         judged = bool(bounds) or known is not None or self.site.save_baseline
-        yield self._measured(figures, answered, judged)
+        yield self._measured(figures, answered, judged, busy)
         for bound in bounds:
             question = self._question(bound.figure, f"{bound.figure} under the load", str(bound))
-            yield self._judge(question, answered, partial(judge.bound, figures, bound))
+            yield self._judge(question, answered, partial(judge.bound, figures, bound, busy))
         if self.site.save_baseline:
             yield self._saved(figures, answered, known)
         elif known is not None:
             expected = f"no figure worse than the baseline's by more than {settings.tolerance:.0%}"
             question = self._question("baseline", "load against the baseline", expected)
-            yield self._judge(question, answered, lambda: self._against(figures, known))
+            yield self._judge(question, answered, lambda: self._against(figures, known, busy))
 
-    def _load(self, routing: NodeContext) -> list[Sample]:
+    def _load(self, routing: NodeContext) -> load.Sent:
         cluster, settings = self.site.cluster, self.site.cluster.verify.throughput
         router = routing.node.router
         if router is None or not cluster.engines:
@@ -83,21 +84,23 @@ class _Asking:
         prompts = [writer.text(f"request {number}", length) for number in range(settings.requests)]
         self.site.say(f"{settings.requests} requests of {length} tokens, {settings.concurrency} at a time")
         service: Service = routing.service(router.host, router.port)
-        sent = load.Load(cluster.model.name, prompts, settings.output_tokens, settings.concurrency, settings.max_s)
-        samples = load.run(service, sent)
-        self.site.tables[TABLE] = [sample.as_row() for sample in samples]
-        return samples
+        wanted = load.Load(cluster.model.name, prompts, settings.output_tokens, settings.concurrency, settings.max_s)
+        sent = load.run(service, wanted)
+        self.site.tables[TABLE] = [sample.as_row() for sample in sent.samples]
+        return sent
 
-    def _measured(self, figures: Figures, answered: Check, judged: bool) -> Check:
+    def _measured(self, figures: Figures, answered: Check, judged: bool, busy_share: float) -> Check:
         question = self._question("measured", "speed under the load", "measured")
-        note = "" if judged else "; nothing was judged: the inventory has no bounds and the site no baseline"
-        return self._judge(question, answered, lambda: f"{figures}{note}", figures.as_json())
+        unjudged = "" if judged else "nothing was judged: the inventory has no bounds and the site no baseline"
+        seen = "; ".join(part for part in (str(figures), judge.sender(busy_share), unjudged) if part)
+        return self._judge(question, answered, lambda: seen, figures.as_json())
 
-    def _against(self, figures: Figures, known: Baseline) -> str:
+    def _against(self, figures: Figures, known: Baseline, busy_share: float) -> str:
         other = Conditions.of(self.site.cluster).other_than(known.conditions)
         if other:
             raise NotCheckedError(f"the baseline of {known.saved_at} tells nothing about this load: {other}")
-        seen = judge.against(figures, known.figures, self.site.cluster.verify.throughput.tolerance)
+        tolerance = self.site.cluster.verify.throughput.tolerance
+        seen = judge.against(figures, known.figures, tolerance, busy_share)
         return f"{seen} ({known.saved_at})"
 
     def _saved(self, figures: Figures, answered: Check, known: Baseline | None) -> Check:

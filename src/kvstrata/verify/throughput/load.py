@@ -26,9 +26,21 @@ class Load:
     max_s: float
 
 
-def run(router: Service, load: Load, clock: Callable[[], float] = time.monotonic) -> list[Sample]:
-    """Every request that was begun, in the order of the prompts."""
-    began = clock()
+@dataclass(frozen=True)
+class Sent:
+    """Every request that was begun, in the order of the prompts.
+
+    `busy_share` is how much of one processor core this process needed meanwhile. It has one interpreter: near 1 it is
+    the sender that was slow, and the figures are of it.
+    """
+
+    samples: tuple[Sample, ...]
+    busy_share: float
+
+
+def run(router: Service, load: Load, clock: Callable[[], float] = time.monotonic) -> Sent:
+    """Send everything, or what the time allows."""
+    began, worked = clock(), time.process_time()
     numbers = itertools.count()
     taking = threading.Lock()
 
@@ -44,7 +56,8 @@ def run(router: Service, load: Load, clock: Callable[[], float] = time.monotonic
     workers = min(load.concurrency, len(load.prompts))
     with ThreadPoolExecutor(workers) as pool:
         samples = [sample for found in pool.map(worker, range(workers)) for sample in found]
-    return sorted(samples, key=lambda sample: sample.number)
+    busy = (time.process_time() - worked) / max(clock() - began, 1e-6)
+    return Sent(tuple(sorted(samples, key=lambda sample: sample.number)), round(busy, 3))
 
 
 def _one(router: Service, load: Load, number: int, began: float, clock: Callable[[], float]) -> Sample:
