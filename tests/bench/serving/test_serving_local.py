@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from kvstrata.bench.serving import local_host, served
 from kvstrata.bench.serving.configurations import Sizes, preset
 from kvstrata.bench.serving.engine_options import ServedModel
 from kvstrata.bench.serving.local_stack import LocalSettings, LocalStack
-from kvstrata.paths import cache_dir
+from kvstrata.paths import PROJECT, cache_dir
 
 STUB = Path(__file__).with_name("stub_python.py")
 REDIS = shutil.which("redis-server")
@@ -215,6 +216,14 @@ def test_the_command_goes_on_from_its_journal(python: Path, tmp_path: Path) -> N
     other = serve(*words, "--resume", "--seed", "2", python=python, folder=tmp_path)
     assert other.exit_code == 2
     assert "of another run" in other.output
+
+
+def test_the_command_needs_nothing_that_a_host_with_vllm_and_lmcache_lacks() -> None:
+    missing = ("paramiko", "cryptography", "ansible", "awscrt", "safetensors", "tokenizers", "pip", "uv")
+    script = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import kvstrata.bench.cli"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_failed_configuration_is_exit_1(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

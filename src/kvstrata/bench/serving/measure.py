@@ -17,16 +17,12 @@ from kvstrata.bench.errors import BenchError
 from kvstrata.bench.quiet import QuietWait
 from kvstrata.bench.serving import prepare, served
 from kvstrata.bench.serving.configurations import Configuration
-from kvstrata.bench.serving.deployed_stack import NAME as DEPLOYED
-from kvstrata.bench.serving.deployed_stack import DeployedStack
 from kvstrata.bench.serving.engine_options import ServedModel
 from kvstrata.bench.serving.local_stack import LocalStack
 from kvstrata.bench.serving.model import Json
 from kvstrata.bench.serving.prepare import Options
 from kvstrata.bench.serving.record import Journal, Record, read_journal
 from kvstrata.bench.serving.run import Plan, Progress, Runner
-from kvstrata.bench.serving.site_reach import SiteReach
-from kvstrata.bench.serving.site_stack import SiteStack
 from kvstrata.bench.serving.stack import Stack
 from kvstrata.bench.sizes import GIB
 from kvstrata.cluster import Cluster
@@ -95,6 +91,11 @@ def on_site(
     Raises:
         BenchError: something is not allowed or missing; nothing was changed.
     """
+    # Here and not above: a bare host with GPUs has no paramiko, and needs none of this.
+    from kvstrata.bench.serving.deployed_stack import NAME as DEPLOYED
+    from kvstrata.bench.serving.deployed_stack import DeployedStack
+    from kvstrata.bench.serving.site_stack import SiteStack
+
     options = replace(options, seed=secrets.randbelow(_SEEDS) if seed is None and node is None else options.seed)
     with _files_of_model(cluster, options) as folder:
         model = ServedModel(
@@ -147,6 +148,8 @@ def _files_of_model(cluster: Cluster, options: Options) -> Iterator[Path]:
     nodes = [node for node in cluster.nodes if node.engines]
     if not nodes:
         raise BenchError(f"site {cluster.site} has no engine")
+    from kvstrata.bench.serving.site_reach import SiteReach
+
     reach = SiteReach(cluster, nodes[:1])
     try:
         with tempfile.TemporaryDirectory(prefix="kvstrata-bench-model-") as folder:

@@ -17,7 +17,8 @@ from kvstrata.bench.serving import guard
 from kvstrata.paths import PROJECT
 
 _POLL_S = 0.2
-_TAIL_LINES = 25
+_TAIL_LINES = 15
+_LINE_CHARS = 300
 
 
 class Child:
@@ -72,7 +73,8 @@ class Child:
         with self._log.open("rb") as file:
             file.seek(self._log_begin)
             said = file.read().decode(errors="replace").splitlines()[-lines:]
-        return f"the end of {self._log}:\n" + "\n".join(said)
+        # vLLM prints its whole configuration in one line.
+        return f"the end of {self._log}:\n" + "\n".join(line[:_LINE_CHARS] for line in said)
 
     def cpu_s(self) -> float:
         """Return the processor seconds that its session used, children included that are gone."""
