@@ -19,6 +19,7 @@ from kvstrata.bench.keys_cli import keys
 from kvstrata.bench.l2_cli import l2
 from kvstrata.bench.policy_cli import policy
 from kvstrata.bench.serving.cli import serve
+from kvstrata.bench.serving.report_cli import report
 from kvstrata.bench.sizes import GIB, MIB, parse_size
 from kvstrata.bench.study import DEFAULT_STUDY, for_redis, read_study
 from kvstrata.paths import cache_dir
@@ -40,6 +41,7 @@ app.command()(l2)
 app.command()(keys)
 app.command()(faults)
 app.command()(serve)
+app.command()(report)
 
 
 class ServerKind(StrEnum):

@@ -9,22 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from kvstrata.bench import terminal
 from kvstrata.bench.ending import end_by_exception
 from kvstrata.bench.errors import BenchError
-from kvstrata.bench.serving import judging, record
+from kvstrata.bench.serving import record, report_cli
+from kvstrata.bench.serving import report as reports
 from kvstrata.bench.serving.configurations import PRESETS
 from kvstrata.bench.serving.drivers import NAMES as DRIVERS
+from kvstrata.bench.serving.figures import Prices
 from kvstrata.bench.serving.measure import Keeping, on_site, on_this_machine
 from kvstrata.bench.serving.prepare import Options
 from kvstrata.bench.serving.record import Record
 from kvstrata.cluster import DescribeError, InvalidClusterError, describe
 
-_PLAIN_WIDTH = 200
 _DEFAULT = Options()
 
 
@@ -93,14 +92,18 @@ def serve(
         Path | None, typer.Option("--dir", help="Folder on the drive of the stores. Default: a temporary one.")
     ] = None,
     allow_tmpfs: Annotated[bool, typer.Option("--allow-tmpfs", help="Accept a --dir in memory.")] = False,
+    gpu_hour: Annotated[
+        float | None, typer.Option(min=0, help="Price of a GPU for an hour. Default: the inventory's, with -i.")
+    ] = None,
+    currency: Annotated[str, typer.Option(help="Of --gpu-hour.")] = "USD",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from NAME.journal.jsonl.")] = False,
-    output: Annotated[Path, typer.Option(help="Write NAME.json, NAME.journal.jsonl and NAME-logs/: this NAME.")] = Path(
-        "bench-serve"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Write NAME.json, .html, .md, .journal.jsonl and NAME-logs/: this NAME.")
+    ] = Path("bench-serve"),
 ) -> None:
     """Compare ways to serve in one run. Exit 0: complete, 1: something failed or was cut short, 2: it could not run."""
     given = dict(locals())
-    console, log = terminal.console(_PLAIN_WIDTH), terminal.console(_PLAIN_WIDTH, stderr=True)
+    console, log = terminal.console(report_cli.PLAIN_WIDTH), terminal.console(report_cli.PLAIN_WIDTH, stderr=True)
     end_by_exception()
     options = _options(given)
 
@@ -124,8 +127,13 @@ def serve(
         log.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
     (found,) = kept
-    _show(found, console)
-    console.print(f"{_beside(output, '.json')} in {found.duration_s:.0f} s", highlight=False, soft_wrap=True)
+    made = reports.make(found, None if gpu_hour is None else Prices(gpu_hour, currency))
+    try:
+        report_cli.deliver(made, _beside(output, ".html"), _beside(output, ".md"), console)
+    except BenchError as error:
+        log.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    endings = ", ".join(str(_beside(output, end)) for end in (".json", ".html", ".md"))
+    console.print(f"{endings} in {found.duration_s:.0f} s", highlight=False, soft_wrap=True)
     if not found.phases and not found.failures:
         raise typer.Exit(2)
     if not found.complete or any(verdict.ok is False for verdict in found.verdicts):
@@ -157,23 +165,3 @@ def _options(given: dict[str, Any]) -> Options:
 def _beside(output: Path, ending: str) -> Path:
     # Not with_suffix(): a name may have a dot of its own.
     return output.with_name(output.name + ending)
-
-
-def _show(found: Record, console: Console) -> None:
-    table = Table(title="bench serve", title_justify="left")
-    for header in ("workload", "pass", "configuration", "round", "what was seen"):
-        table.add_column(header, overflow="fold")
-    for phase in sorted(found.phases, key=lambda p: (p.workload, p.pass_, p.configuration, p.round)):
-        cells = (phase.workload, phase.pass_, phase.configuration, str(phase.round), judging.summary(phase))
-        table.add_row(*map(escape, cells))
-    console.print(table)
-    for verdict in found.verdicts:
-        state = {True: "[green]ok[/]", False: "[bold red]FAILED[/]", None: "[bold yellow]NOT PROVEN[/]"}[verdict.ok]
-        console.print(f"outputs of {escape(verdict.configuration)}: {state} {escape(verdict.text())}", highlight=False)
-    for entry in found.not_run:
-        console.print(f"[bold yellow]NOT RUN[/] {escape(entry.configuration)}: {escape(entry.reason)}", soft_wrap=True)
-    for failure in found.failures:
-        told = f"{escape(failure.configuration)}, round {failure.round}: {escape(failure.error)}"
-        console.print(f"[bold red]FAILED[/] {told}", highlight=False, soft_wrap=True)
-    for note in found.notes:
-        console.print(f"[bold yellow]NOTE[/] {escape(note)}", highlight=False, soft_wrap=True)

@@ -185,7 +185,7 @@ def _take(record: Record, line: Mapping[str, Any]) -> None:
     elif "phase" in line:
         record.phases.append(codec.phase_from_json(line["phase"]))
     elif "answer" in line:
-        record.answers.append(_answer_from_json(line["answer"]))
+        record.answers.append(answer_from_json(line["answer"]))
 
 
 def _differing(kept: Any, given: Any, where: str = "") -> str | None:
@@ -202,5 +202,6 @@ def _answer_to_json(answer: Answer) -> dict[str, Json]:
     return {**asdict(replace(answer, ids=())), "ids": ids, "logprobs": list(answer.logprobs)}
 
 
-def _answer_from_json(form: Mapping[str, Any]) -> Answer:
+def answer_from_json(form: Mapping[str, Any]) -> Answer:
+    """Return the answer of a JSON form."""
     return Answer(**{**form, "ids": codec.decode_ids(form["ids"]), "logprobs": tuple(form["logprobs"])})
