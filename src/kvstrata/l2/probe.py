@@ -37,8 +37,10 @@ TTL_S = 120
 STALE_S = 60
 """Age in seconds from which the next probe of the node removes it: none that still runs is so old."""
 _STEP_S = 1.0
-_STORE_S = 4.0
-_LOAD_S = 3.0
+# More patient than the adapter: a lost SYN, which TCP repeats after a second, is not the store's fault.
+_CONNECT_S = 2.5
+_STORE_S = 6.0
+_LOAD_S = 5.0
 _ASLEEP_S = 3600.0
 _ROOM_TRIES = 3
 
@@ -82,10 +84,10 @@ def settings(config: TierConfig, endpoint: EndpointConfig, namespace: str) -> Ti
         stripe_width=1,
         policy={"name": "all"},
         min_load_gbps=0.0,
-        connect_timeout_s=min(config.connect_timeout_s, _STEP_S),
-        lookup_deadline_s=min(config.lookup_deadline_s, _STEP_S),
-        store_deadline_s=min(config.store_deadline_s, _STORE_S),
-        load_deadline_s=min(config.load_deadline_s, _LOAD_S),
+        connect_timeout_s=_CONNECT_S,
+        lookup_deadline_s=_CONNECT_S,
+        store_deadline_s=_STORE_S,
+        load_deadline_s=_LOAD_S,
         store_queue_bytes=max(config.store_queue_bytes, CHUNK_BYTES),
         tick_s=_ASLEEP_S,
     )
@@ -169,7 +171,7 @@ class _Chunk:
 
     def lookup(self) -> None:
         """Find it."""
-        found: list[list[bool]] = _await(lambda done: self._tier.lookup([[self._identity]], done), _STEP_S)
+        found: list[list[bool]] = _await(lambda done: self._tier.lookup([[self._identity]], done), _CONNECT_S)
         if found != [[True]]:
             raise _StopError(f"the chunk just stored is not found{self._because()}")
 
@@ -189,7 +191,7 @@ class _Chunk:
     def delete(self) -> None:
         """Remove it."""
         self._tier.unlock([self._identity])
-        gone: list[bool] = _await(lambda done: self._tier.delete([self._identity], done), _STEP_S)
+        gone: list[bool] = _await(lambda done: self._tier.delete([self._identity], done), _CONNECT_S)
         if gone != [True]:
             raise _StopError(f"the chunk could not be deleted{self._because()}")
 
@@ -208,7 +210,7 @@ class _Chunk:
             connection.close()
 
     def _connection(self) -> Connection:
-        connection = self._endpoint.connect(time.monotonic() + _STEP_S)
+        connection = self._endpoint.connect(time.monotonic() + _CONNECT_S)
         connection.deadline = time.monotonic() + _STEP_S
         return connection
 

@@ -99,6 +99,7 @@ def test_the_round_trip_is_made_once(site: Site) -> None:
 
 
 def test_redis_where_the_inventory_says_kvrocks_fails_once(site: Site) -> None:
+    site.nodes["node1"].shell.answers["stat -f"] = "4096 1000 500"
     site.resp["node1"].engine = "redis"
     check = ask(site, "store.engine")
     assert (check.status, check.expected, check.seen) == (Status.FAIL, "kvrocks", "redis 7.0.15")
@@ -122,6 +123,7 @@ def test_a_store_closed_to_other_nodes_fails_once(site: Site) -> None:
 def test_a_dram_store_passes_but_says_loudly_that_the_ssd_tier_is_not_proven(site: Site) -> None:
     site.document["nodes"][0]["stores"][0] |= {"engine": "redis", "tier": "dram"}
     site.resp["node1"].engine = "redis"
+    site.nodes["node1"].shell.answers["stat -f"] = "4096 1000 500"
     assert ask(site, "store.engine").status is Status.PASS
     check = ask(site, "store.ssd")
     assert check.status is Status.SKIP

@@ -50,6 +50,7 @@ class Real:
         site.document["nodes"][0]["mounts"] = [{"path": str(drive), "fstype": "xfs"}]
         for node in site.nodes.values():
             node.shell.ports["10.9.0.11", 6666] = self.port
+        site.nodes["node1"].shell.answers["stat -f"] = "4096 1000 500"
         site.nodes["node1"].shell.answers["sh -c for file"] = files({CONF: lambda: self.conf})
 
     def _await(self) -> None:

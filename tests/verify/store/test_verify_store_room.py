@@ -78,9 +78,20 @@ def test_a_store_without_a_limit_says_so(site: Site) -> None:
     assert "without a limit" in check.seen
 
 
+def test_a_full_drive_under_the_stand_in_fails_too(site: Site) -> None:
+    site.document["nodes"][0]["stores"][0] |= {"engine": "redis", "tier": "dram"}
+    site.resp["node1"].engine = "redis"
+    shell = site.nodes["node1"].shell
+    shell.answers["stat -f -c %S %b %a /drives/d0"] = "4096 1000 500\n"
+    assert "drive 50% free" in other(site, "store.capacity").seen
+    shell.answers["stat -f -c %S %b %a /drives/d0"] = "4096 1000 10\n"
+    assert "only 1.0% is free" in failing(site, "store.capacity").seen
+
+
 def test_full_memory_of_the_stand_in_fails(site: Site) -> None:
     site.document["nodes"][0]["stores"][0] |= {"engine": "redis", "tier": "dram"}
     site.resp["node1"].engine = "redis"
+    site.nodes["node1"].shell.answers["stat -f"] = "4096 1000 500\n"
     site.resp["node1"].info |= {"used_memory": "1000", "maxmemory": "2000"}
     assert "memory 0.00 of 0.00 GiB" in other(site, "store.capacity").seen
     site.resp["node1"].info["used_memory"] = "2000"

@@ -67,7 +67,7 @@ def _itself(ctx: NodeContext, store: Store, seen: Once[Seen], files: Files, grou
     """What it runs with."""
     name = f"{store.drive} {store.address}"
     if store.engine is StoreEngine.KVROCKS:
-        mounts = [mount.path for mount in ctx.node.mounts if PurePosixPath(mount.path).name == store.drive]
+        mounts = _mounts(ctx, store)
         yield ctx.question(
             "store.dir",
             f"{name} data folder",
@@ -91,13 +91,12 @@ def _room(ctx: NodeContext, store: Store, seen: Once[Seen], auth: Check) -> Iter
     """Whether it has room, and whether what is written comes back."""
     name, journal = f"{store.drive} {store.address}", ctx.journal(store.unit)
     trip, room = access.RoundTrip(ctx.shell, store), dict[str, Json]()
-    limits = ctx.cluster.verify.limits
     full = ctx.question(
         "store.capacity",
         f"{name} capacity",
         "room in its capacity, below max-db-size and on its drive; writes accepted",
         ctx.command(f"df -h /var/lib/kvstrata/drives/{store.drive}"),
-    ).ask(upon(auth, lambda: capacity.judge(store, seen(), limits, trip.refusal(), room)), room)
+    ).ask(upon(auth, lambda: _capacity(ctx, store, seen(), trip, room)), room)
     yield full
 
     def round_trip() -> str:
@@ -138,6 +137,18 @@ def _engine(store: Store, seen: Seen, versions: dict[str, Json]) -> str:
     if found is not store.engine:
         raise UnmetError(f"{found.value} {version}")
     return f"{found.value} {version}"
+
+
+def _mounts(ctx: NodeContext, store: Store) -> list[str]:
+    """Where its drive is mounted."""
+    return [mount.path for mount in ctx.node.mounts if PurePosixPath(mount.path).name == store.drive]
+
+
+def _capacity(ctx: NodeContext, store: Store, seen: Seen, trip: access.RoundTrip, numbers: dict[str, Json]) -> str:
+    space = capacity.told(seen)
+    if space is None and (mounts := _mounts(ctx, store)):
+        space = capacity.asked(ctx.shell, mounts[0])
+    return capacity.judge(store, seen, space, ctx.cluster.verify.limits, trip.refusal(), numbers)
 
 
 def _folder(seen: Seen, mounts: list[str]) -> str:

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from kvstrata.cluster import Limits, Store
 from kvstrata.verify.check import Json, UnmetError
 from kvstrata.verify.layers.store.access import RefusedError
 from kvstrata.verify.layers.store.look import Seen
+from kvstrata.verify.shell import Shell
 
 _GIB = float(1 << 30)
 
 
-def judge(store: Store, seen: Seen, limits: Limits, refusal: RefusedError | None, numbers: dict[str, Json]) -> str:
+@dataclass(frozen=True)
+class Space:
+    """A file system's size and what of it is free for a store."""
+
+    bytes: int
+    free_bytes: int
+
+
+def told(seen: Seen) -> Space | None:
+    """The file system of its data, as Kvrocks reports it; None where it does not."""
+    size = int(seen.number("disk_capacity"))
+    return Space(size, size - int(seen.number("used_disk_size"))) if seen.kvrocks and size else None
+
+
+def asked(shell: Shell, mount: str) -> Space:
+    """The file system of a drive, as its node sees it; UnableError when it cannot say."""
+    block, blocks, free = (int(word) for word in shell.run(["stat", "-f", "-c", "%S %b %a", mount]).text().split())
+    return Space(block * blocks, block * free)
+
+
+def judge(
+    store: Store,
+    seen: Seen,
+    space: Space | None,
+    limits: Limits,
+    refusal: RefusedError | None,
+    numbers: dict[str, Json],
+) -> str:
     """What `store.capacity` sees; UnmetError says what is full, and by what."""
     used, capacity = sum(seen.used_bytes.values()), store.capacity_bytes
     numbers |= {"used_bytes": used, "capacity_bytes": capacity, "namespaces": dict(seen.used_bytes)}
@@ -18,7 +48,7 @@ def judge(store: Store, seen: Seen, limits: Limits, refusal: RefusedError | None
     wrong = []
     if used > capacity * (1 + limits.store_over_share):
         wrong.append(f"its chunks take {used / capacity - 1:.1%} more than its capacity")
-    for part, problem in (_files(seen, numbers), _drive(seen, limits, numbers), _memory(seen, numbers)):
+    for part, problem in (_files(seen, numbers), _drive(space, limits, numbers), _memory(seen, numbers)):
         said += [part] * bool(part)
         wrong += [problem] * bool(problem)
     if refusal is not None:
@@ -43,12 +73,11 @@ def _files(seen: Seen, numbers: dict[str, Json]) -> tuple[str, str]:
     )
 
 
-def _drive(seen: Seen, limits: Limits, numbers: dict[str, Json]) -> tuple[str, str]:
-    """The file system under it, as Kvrocks reports it."""
-    size = int(seen.number("disk_capacity"))
-    if not seen.kvrocks or not size:
+def _drive(space: Space | None, limits: Limits, numbers: dict[str, Json]) -> tuple[str, str]:
+    """The file system under it."""
+    if space is None:
         return "", ""
-    free = size - int(seen.number("used_disk_size"))
+    size, free = space.bytes, space.free_bytes
     numbers |= {"drive_bytes": size, "drive_free_bytes": free}
     return (
         f"drive {free / size:.0%} free",
