@@ -50,6 +50,7 @@ class FakeStack:
     dies: bool = False
     current: str = ""
     served: float = 0.0
+    running: Running = field(init=False)
 
     def describe(self) -> Mapping[str, Json]:
         return {"kind": "fake"}
@@ -63,7 +64,8 @@ class FakeStack:
         if configuration.name in self.fails:
             raise BenchError("vllm:0 ended with 1 at its start; no such flag")
         endpoint = Endpoint(self.url, "m")
-        return Running(configuration, endpoint, 12.0, {"vllm:0": {"port": 1}}, direct=(self.url,))
+        self.running = Running(configuration, endpoint, 12.0, {"vllm:0": {"port": 1}}, direct=(self.url,))
+        return self.running
 
     def begin(self) -> Counters:
         return {"vllm:0": engine(self.served)}
@@ -83,8 +85,9 @@ class FakeStack:
     def clear_engines(self) -> None:
         self.did.append("clear engines")
 
-    def clear(self) -> None:
+    def clear(self) -> Running:
         self.did.append("clear")
+        return self.running
 
     def alive(self) -> str | None:
         return "lmcache ended with -9" if self.dies else None

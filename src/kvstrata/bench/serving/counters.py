@@ -26,7 +26,8 @@ def from_vllm(text: str) -> dict[str, float]:
 
     kv_capacity_tokens: what its KV cache holds, from the labels of vllm:cache_config_info.
     """
-    rows = [row for row in prometheus.parse(text).rows if row[0].startswith("vllm:")]
+    # `lmcache:` are those of LMCache inside the engine.
+    rows = [row for row in prometheus.parse(text).rows if row[0].startswith(("vllm:", "lmcache:"))]
     found = _named((row for row in rows if _counts(row[0]) or row[0] in _GAUGES), "")
     for name, labels, _ in rows:
         # Where the engine does not know it yet, they are "None".

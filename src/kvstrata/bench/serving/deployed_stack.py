@@ -34,6 +34,7 @@ class DeployedStack:
         self._cluster, self._request_timeout_s = cluster, request_timeout_s
         self._reach = SiteReach(cluster, self._nodes)
         self._services: dict[str, Services] = {}
+        self._current: Running | None = None
 
     def __enter__(self) -> DeployedStack:
         """Contact nothing yet."""
@@ -70,12 +71,13 @@ class DeployedStack:
         node, router = self._front or (self._nodes[0], None)
         host, port = (router.host, router.port) if router else (node.engines[0].host, node.engines[0].port)
         url, note = self._reach.endpoint(node.name, host, port)
-        return Running(
+        self._current = Running(
             configuration=configuration,
             endpoint=Endpoint(url, self._cluster.model.name, self._request_timeout_s),
             start_s=0.0,
             notes=(note,) if note else (),
         )
+        return self._current
 
     def begin(self) -> Counters:
         """See Stack; engines, LMCache and processes of all nodes, each named with its node."""
@@ -98,8 +100,10 @@ class DeployedStack:
         """Refuse: a deployed engine cannot be emptied."""
         raise BenchError("a deployed engine is not emptied")
 
-    def clear(self) -> None:
-        """Do nothing: every workload and every round has prompts of its own."""
+    def clear(self) -> Running:
+        """Empty nothing: every workload and every round has prompts of its own."""
+        assert self._current is not None  # noqa: S101 - nothing to clear before a start
+        return self._current
 
     def alive(self) -> str | None:
         """See Stack."""

@@ -60,6 +60,7 @@ class LocalStack:
         self._processes = Processes(settings.logs)
         self._stores: LocalStores | None = None
         self._services = Services([], None)
+        self._running: Running | None = None
 
     def __enter__(self) -> LocalStack:
         """Start what watches over the processes."""
@@ -108,6 +109,8 @@ class LocalStack:
         began = time.monotonic()
         given: dict[str, Json] = {}
         notes = []
+        if configuration.cache == "lmcache-in-process":
+            notes.append("LMCache in the engine does not tell DRAM from the store: L1 stands for both")
         if configuration.stores != "none":
             given |= {name: dict(found) for name, found in self._start_stores(configuration).items()}
             if self._settings.store_is_redis:
@@ -129,7 +132,7 @@ class LocalStack:
         front = engines[0]
         if len(engines) > 1:
             front, given["router"] = self._start_router(engines)
-        return Running(
+        self._running = Running(
             configuration=configuration,
             endpoint=Endpoint(front, self._settings.model.name, self._settings.request_timeout_s),
             start_s=time.monotonic() - began,
@@ -137,6 +140,7 @@ class LocalStack:
             direct=tuple(engines),
             notes=tuple(notes),
         )
+        return self._running
 
     def begin(self) -> Counters:
         """See Stack."""
@@ -160,11 +164,16 @@ class LocalStack:
         """See Stack."""
         self._services.clear_engines(external=False)
 
-    def clear(self) -> None:
+    def clear(self) -> Running:
         """See Stack."""
+        assert self._running is not None  # noqa: S101 - nothing to clear before a start
+        if self._running.configuration.cache == "lmcache-in-process":
+            # lmcache 0.5.6: LMCacheConnectorV1 has no reset_cache().
+            return self.start(self._running.configuration)
         self._services.clear()
         if self._stores is not None:
             self._stores.flush()
+        return self._running
 
     def alive(self) -> str | None:
         """See Stack."""

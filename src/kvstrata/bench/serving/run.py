@@ -162,7 +162,7 @@ class Runner:
             for number, workload in enumerate(self._missing(configuration, turn)):
                 self._record.forget(configuration.name, turn, workload.name)
                 if number:
-                    self._stack.clear()
+                    running = self._stack.clear()
                 for pass_ in self._plan.passes:
                     self._phase(running, workload, turn, pass_, label)
             self._ask(running, label)

@@ -49,6 +49,7 @@ class SiteStack:
         self._services = Services([], None)
         self._namespaces: list[str] = []
         self._running: list[str] = []
+        self._current: Running | None = None
 
     def __enter__(self) -> SiteStack:
         """Remove what an earlier run may have left."""
@@ -113,7 +114,7 @@ class SiteStack:
         notes = [note] if note else []
         if len(self._node.engines) > 1:
             notes.append(f"only the first of {len(self._node.engines)} replicas of {self._node.name} is loaded")
-        return Running(
+        self._current = Running(
             configuration=configuration,
             endpoint=Endpoint(endpoint, self._cluster.model.name, self._request_timeout_s),
             start_s=time.monotonic() - began,
@@ -121,6 +122,7 @@ class SiteStack:
             direct=(endpoint,),
             notes=tuple(notes),
         )
+        return self._current
 
     def begin(self) -> Counters:
         """See Stack."""
@@ -142,10 +144,12 @@ class SiteStack:
         """See Stack."""
         self._services.clear_engines(external=False)
 
-    def clear(self) -> None:
+    def clear(self) -> Running:
         """Empty engines and LMCache's memory, and delete our chunks from the stores."""
+        assert self._current is not None  # noqa: S101 - nothing to clear before a start
         self._services.clear()
         self._drop(keep=self._namespaces[-1:])
+        return self._current
 
     def alive(self) -> str | None:
         """See Stack."""

@@ -52,8 +52,8 @@ class Stack(Protocol):
     def clear_engines(self) -> None:
         """Empty the engines' own prefix caches alone."""
 
-    def clear(self) -> None:
-        """Empty every tier."""
+    def clear(self) -> Running:
+        """Empty every tier; return what runs then, which is another one where only a new start empties a tier."""
 
     def alive(self) -> str | None:
         """Return what has died since the start, None while all run."""
