@@ -110,11 +110,11 @@ def test_the_same_seed_says_the_same_and_another_one_something_else() -> None:
 @pytest.mark.parametrize(
     ("chunk", "context", "expected"),
     [
-        (256, 8192, (320, 96)),
-        (1024, 8192, (1072, 96)),
-        (4096, 2048, (1024, 96)),
+        (256, 8192, (272, 48)),
+        (1024, 8192, (1040, 48)),
+        (4096, 2048, (1024, 48)),
         (16, 256, (128, 32)),
-        (0, 8192, (320, 96)),
+        (0, 8192, (272, 48)),
     ],
 )
 def test_the_first_turn_is_longer_than_a_chunk_and_all_fit_into_the_context(

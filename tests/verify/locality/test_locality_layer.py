@@ -43,6 +43,7 @@ def ask(serving: FakeServing, limit: int | None = None) -> tuple[Check, list[dic
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer, "ENOUGH_S", 60.0)
     monkeypatch.setattr(replicas, "SETTLE_S", 0.1)
     monkeypatch.setattr(replicas, "EXPECTED_S", 0.02)
     monkeypatch.setattr(replicas, "POLL_S", 0.01)
@@ -160,6 +161,13 @@ def test_no_turn_begins_after_the_time_is_up(monkeypatch: pytest.MonkeyPatch) ->
     check, rows = ask(FakeServing(2, by_prefix()))
     assert check.status is Status.ERROR
     assert len(rows) <= 1
+
+
+def test_a_slow_site_is_asked_for_no_more_turns_than_a_verdict_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer, "ENOUGH_S", 0.0)
+    check, rows = ask(FakeServing(2, by_prefix()))
+    assert check.status is Status.PASS, check.seen
+    assert len(rows) == 3 + 6
 
 
 def test_a_site_whose_router_was_not_reached_has_no_row() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kvstrata.cluster import ThroughputSettings, parse
-from kvstrata.verify.check import UnableError, UnmetError
+from kvstrata.verify.check import NotCheckedError, UnableError, UnmetError
 from kvstrata.verify.throughput import baseline, figures, judge
 from kvstrata.verify.throughput.baseline import Baseline, Conditions
 from kvstrata.verify.throughput.figures import Sample
@@ -101,23 +101,25 @@ def test_one_line_has_every_figure() -> None:
 
 
 def test_all_answered_pass() -> None:
-    assert judge.requests([sample(0), sample(1)], 2, 60) == "2 of 2 answered to their end"
+    assert judge.requests([sample(0), sample(1)], 2, 60, False) == "2 of 2 answered to their end"
 
 
 def test_failed_requests_fail_and_each_reason_is_told_once_with_its_number() -> None:
     broken = [replace(sample(number), error="answered 503") for number in range(3)]
     with pytest.raises(UnmetError, match="1 of 4 answered to their end; 3 failed: answered 503"):
-        judge.requests([*broken, sample(3)], 4, 60)
+        judge.requests([*broken, sample(3)], 4, 60, False)
 
 
 def test_a_load_that_did_not_fit_into_its_time_passes_while_most_of_it_was_answered() -> None:
-    seen = judge.requests([sample(0), sample(1), replace(sample(2), cut=True)], 4, 60)
+    seen = judge.requests([sample(0), sample(1), replace(sample(2), cut=True)], 4, 60, True)
     assert seen == "2 of 4 answered to their end; 1 were cut off and 1 not begun when 60 s were over"
 
 
 def test_a_load_that_was_hardly_answered_in_its_time_is_no_measurement() -> None:
     with pytest.raises(UnableError, match=r"only 1 of 4 answered .* too few to measure"):
-        judge.requests([sample(0), replace(sample(1), cut=True)], 4, 60)
+        judge.requests([sample(0), replace(sample(1), cut=True)], 4, 60, True)
+    with pytest.raises(NotCheckedError, match=r"^how fast the site is is not proven: only 1 of 4"):
+        judge.requests([sample(0), replace(sample(1), cut=True)], 4, 60, False)
 
 
 # -- bounds ----------------------------------------------------------------------------------------

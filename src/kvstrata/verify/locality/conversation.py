@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from kvstrata.verify.synthetic import Writer
 
 TURNS = 4
-FIRST_TOKENS = 320
-MORE_TOKENS = 96
+FIRST_TOKENS = 272
+MORE_TOKENS = 48
 # With more replicas than this the number of conversations stays: chance would hit one in eight at most.
 MANY = 7
 
@@ -35,7 +35,7 @@ class Sizes:
     def of(cls, chunk_size: int, max_model_len: int) -> Sizes:
         """Longer than a block of any engine and a chunk of this site's cache, shorter than the model's context."""
         room = max_model_len // 2
-        return cls(min(max(FIRST_TOKENS, chunk_size + MORE_TOKENS // 2), room), min(MORE_TOKENS, room // TURNS))
+        return cls(min(max(FIRST_TOKENS, chunk_size + 16), room), min(MORE_TOKENS, room // TURNS))
 
 
 @dataclass

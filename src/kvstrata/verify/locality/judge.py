@@ -47,6 +47,11 @@ class Turn:
         }
 
 
+def enough(turns: Sequence[Turn]) -> bool:
+    """Whether so many follow-up turns were seen that there can be a verdict."""
+    return sum(turn.expected is not None for turn in turns) >= LEAST
+
+
 def locality(turns: Sequence[Turn], replicas: int, mixed: int, data: dict[str, Json]) -> str:
     """At least 90 % of the follow-up turns came to the replica that has the conversation.
 
@@ -55,7 +60,7 @@ def locality(turns: Sequence[Turn], replicas: int, mixed: int, data: dict[str, J
     later = [turn for turn in turns if turn.expected is not None]
     warm = [turn for turn in later if turn.warm]
     cold = [turn for turn in turns if not turn.warm]
-    if len(later) < LEAST:
+    if not enough(turns):
         why = f"; {mixed} could not be told from other traffic" if mixed else ""
         raise UnableError(f"only {len(later)} follow-up turns were seen, {LEAST} are needed{why}")
     used = {turn.replica for turn in turns}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvstrata.cluster import ThroughputSettings
-from kvstrata.verify.check import UnableError, UnmetError
+from kvstrata.verify.check import NotCheckedError, UnableError, UnmetError
 from kvstrata.verify.throughput.figures import Figures, Sample
 
 # The figures compared with a baseline: more is better for the first; P99 is left out, of a short load it is one sample.
@@ -42,8 +42,11 @@ def bounds(settings: ThroughputSettings) -> list[Bound]:
     return found
 
 
-def requests(samples: Sequence[Sample], asked: int, max_s: float) -> str:
-    """Every request that was begun was answered. Too few in the time are no failure, but no measurement either."""
+def requests(samples: Sequence[Sample], asked: int, max_s: float, judged: bool) -> str:
+    """Every request that was begun was answered.
+
+    Too few in the time are no measurement: UnableError where something is `judged` by it, else NotCheckedError.
+    """
     failed = Counter(sample.error for sample in samples if sample.error is not None)
     answered = sum(sample.whole for sample in samples)
     cut, never = sum(sample.cut for sample in samples), asked - len(samples)
@@ -53,7 +56,8 @@ def requests(samples: Sequence[Sample], asked: int, max_s: float) -> str:
         told = "; ".join(f"{count} failed: {error}" for error, count in failed.most_common(3))
         raise UnmetError(f"{seen}; {told}")
     if 2 * answered < asked:
-        raise UnableError(f"only {seen}: too few to measure; fewer requests, or a greater max_s")
+        few = f"only {seen}: too few to measure; ask for fewer requests, or set a greater max_s"
+        raise UnableError(few) if judged else NotCheckedError(f"how fast the site is is not proven: {few}")
     return seen
 
 

@@ -47,6 +47,9 @@ class _Asking:
 
     def all(self, routing: NodeContext) -> Iterator[Check]:
         settings = self.site.cluster.verify.throughput
+        known = baseline.load(self.site.cluster.verify.state_dir)
+        bounds = judge.bounds(settings)
+        judged = bool(bounds) or known is not None or self.site.save_baseline
         sent = load.Sent((), 0.0)
         data: dict[str, Json] = {}
 
@@ -54,14 +57,11 @@ class _Asking:
             nonlocal sent
             sent = self._load(routing)
             data["sender_busy_share"] = sent.busy_share
-            return judge.requests(sent.samples, settings.requests, settings.max_s)
+            return judge.requests(sent.samples, settings.requests, settings.max_s, judged)
 
         answered = self.requests().ask(measured, data)
         yield answered
         figures, busy = figure.of(sent.samples), sent.busy_share
-        known = baseline.load(self.site.cluster.verify.state_dir)
-        bounds = judge.bounds(settings)
-        judged = bool(bounds) or known is not None or self.site.save_baseline
         yield self._measured(figures, answered, judged, busy)
         for bound in bounds:
             question = self._question(bound.figure, f"{bound.figure} under the load", str(bound))
