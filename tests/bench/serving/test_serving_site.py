@@ -69,10 +69,11 @@ def test_a_unit_that_is_not_ours_is_not_touched(shown: str) -> None:
 
 
 def test_a_drop_in_replaces_the_command_and_adds_to_the_environment() -> None:
-    text = drop_in_text("/bin/vllm serve --config /run/x", {"A": 'say "hi" 5%', "VLLM_SERVER_DEV_MODE": "1"})
+    environment = {"A": 'say "hi" 5%', "VLLM_SERVER_DEV_MODE": "1", "GONE": None}
+    text = drop_in_text("/bin/vllm serve --config /run/x", environment)
     assert text.splitlines()[1:] == [
         *["[Service]", r'Environment="A=say \"hi\" 5%%"', 'Environment="VLLM_SERVER_DEV_MODE=1"'],
-        *["ExecStart=", "ExecStart=/bin/vllm serve --config /run/x"],
+        *["UnsetEnvironment=GONE", "ExecStart=", "ExecStart=/bin/vllm serve --config /run/x"],
     ]
 
 

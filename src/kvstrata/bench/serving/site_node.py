@@ -33,7 +33,8 @@ class Unit:
     name: str
     file: str
     text: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str | None]
+    """None takes a variable away."""
 
 
 class NodeUnits:
@@ -138,10 +139,13 @@ def replaced_command(shown: str, file: str, what: str) -> str:
     return " ".join([*words[:-1], file])
 
 
-def drop_in_text(command: str, environment: Mapping[str, str]) -> str:
-    """Return a drop-in that replaces a unit's command and adds to its environment."""
+def drop_in_text(command: str, environment: Mapping[str, str | None]) -> str:
+    """Return a drop-in that replaces a unit's command and changes its environment."""
     lines = ["# Of a running benchmark (kvstrata bench serve); gone at the next boot.", "[Service]"]
     for name, value in environment.items():
+        if value is None:
+            lines.append(f"UnsetEnvironment={name}")
+            continue
         escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
         lines.append(f'Environment="{name}={escaped}"')
     return "\n".join([*lines, "ExecStart=", f"ExecStart={command}", ""])

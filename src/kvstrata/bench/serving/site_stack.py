@@ -180,10 +180,10 @@ class SiteStack:
         for number, engine in enumerate(self._node.engines):
             options = self._units.engine_options(engine.unit.partition("@")[2].removesuffix(".service"))
             options = engine_file(options, configuration)
-            environment = engine_options.environment_changes(configuration)
-            # The last value of a variable counts, and an empty one is as good as none to vLLM.
+            environment: dict[str, str | None] = {**engine_options.environment_changes(configuration)}
+            # It would win over the option.
             if configuration.hbm_gib is not None and self._accelerator == "cpu":
-                environment["VLLM_CPU_KVCACHE_SPACE"] = ""
+                environment["VLLM_CPU_KVCACHE_SPACE"] = None
             units.append(Unit(engine.unit, f"vllm-{number}.yaml", yaml.safe_dump(options), environment))
             given[engine.unit] = {"options": options, "environment": dict(environment)}
         self._units.change(units)
