@@ -165,7 +165,7 @@ def test_aiperf_refuses_conversations_of_more_than_one_turn(tmp_path: Path) -> N
     driver = AIPerfDriver(tmp_path, tmp_path)
     assert driver.refuses(workload()) is None
     assert driver.refuses(workload(active=None)) is None
-    with pytest.raises(BenchError, match="AIPerf cannot send test: its completions endpoint takes one turn only"):
+    with pytest.raises(BenchError, match="aiperf cannot send test: its completions endpoint takes one turn only"):
         driver.run(ENDPOINT, workload(turns=2), frozenset(), 60)
 
 

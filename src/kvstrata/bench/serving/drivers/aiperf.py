@@ -45,15 +45,15 @@ class AIPerfDriver:
         """Return why it cannot send conversations of more than one turn, None for single requests."""
         if workload.multi_turn:
             return (
-                f"AIPerf cannot send {workload.name}: its completions endpoint takes one turn only, and with chat a "
-                "template and the answers' text are tokenized anew, so lengths and prefixes are not the workload's"
+                "its completions endpoint takes one turn only, and with chat a template and the answers' text are "
+                "tokenized anew, so lengths and prefixes are not the workload's"
             )
         return None
 
     def run(self, endpoint: Endpoint, workload: Workload, sample_outputs: frozenset[str], deadline_s: float) -> Load:
         """Send the workload, as kvstrata.bench.serving.model.Driver says."""
         if reason := self.refuses(workload):
-            raise BenchError(reason)
+            raise BenchError(f"{NAME} cannot send {workload.name}: {reason}")
         with tempfile.TemporaryDirectory(prefix="kvstrata-aiperf-") as name:
             folder = Path(name)
             write_input(folder / "input.jsonl", endpoint, workload, sample_outputs)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kvstrata.bench.errors import BenchError
+from kvstrata.bench.serving import local_host
 from kvstrata.bench.serving.drivers import program
 from kvstrata.bench.serving.drivers.completion import PATH
 from kvstrata.bench.serving.model import Conversation, Endpoint, Load, RequestSample, Workload
@@ -47,18 +48,15 @@ class VllmDriver:
     def refuses(self, workload: Workload) -> str | None:
         """Return why it cannot send conversations or traces, None for single requests in closed loop."""
         if workload.multi_turn:
-            return f"vllm bench serve cannot send {workload.name}: its requests are all known before the first is sent"
+            return "its requests are all known before the first is sent, so no prompt can have an answer in it"
         if workload.open_loop:
-            return (
-                f"vllm bench serve cannot send {workload.name}: it takes a rate or the times of a trace, whose prompts "
-                "it makes up anew in each process"
-            )
+            return "it takes a rate, or the times of a trace whose prompts it makes up anew in each process"
         return None
 
     def run(self, endpoint: Endpoint, workload: Workload, sample_outputs: frozenset[str], deadline_s: float) -> Load:
         """Send the workload, as kvstrata.bench.serving.model.Driver says, but for output ids: it has none."""
         if reason := self.refuses(workload):
-            raise BenchError(reason)
+            raise BenchError(f"{NAME} cannot send {workload.name}: {reason}")
         if sample_outputs:
             raise BenchError("vllm bench serve keeps no token ids, so it cannot bring a correctness sample")
         vocabulary = of_model(self.model)
@@ -66,10 +64,16 @@ class VllmDriver:
             folder = Path(name)
             write_dataset(folder / "data.jsonl", vocabulary, workload)
             command = self._command(folder, endpoint, workload)
-            stopped = program.run("vllm-bench", command, folder, deadline_s + _STARTS_S, _ENVIRONMENT)
+            stopped = program.run("vllm-bench", command, folder, deadline_s + _STARTS_S, self._environment(folder))
             if stopped:
                 raise BenchError(f"{stopped}; it writes its results at the end only, so nothing is left of this run")
             return read_result(folder / _RESULT, workload)
+
+    def _environment(self, folder: Path) -> dict[str, str]:
+        """Return the program's variables: a CPU build of vLLM does not know itself by that name without some."""
+        python = self.path.with_name("python")
+        own = local_host.environment(python, folder / "python").variables() if python.exists() else {}
+        return {**own, **_ENVIRONMENT}
 
     def _command(self, folder: Path, endpoint: Endpoint, workload: Workload) -> list[str]:
         count = len(workload.conversations)
