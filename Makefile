@@ -4,7 +4,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab lab-down verify test test-baremetal lint unit docs
+.PHONY: help env lab lab-down verify planted test test-baremetal lint unit docs
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ lab-down: env ## Remove the nodes and every trace of them
 
 verify: env ## Verify the running lab
 	kvstrata verify -i inventories/lab
+
+planted: env ## Plant twelve faults in the running lab, one at a time, and see verify name each and nothing else
+	kvstrata lab planted run
 
 test: env ## Run everything that CI runs, with a time for each step
 	python scripts/test.py
