@@ -26,7 +26,8 @@ NAME = "aiperf"
 _STARTS_S = 240.0
 _NANO = 1e9
 # Not HF_HUB_OFFLINE: with it AIPerf 0.13 takes a tokenizer's folder for a name on the hub.
-_ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1"}
+# Its parts are processes that must all have started within that time, 30 s by default: too short on few busy cores.
+_ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "AIPERF_SERVICE_REGISTRATION_TIMEOUT": "180"}
 
 
 @dataclass(frozen=True)
