@@ -212,6 +212,13 @@ def test_a_drive_that_cannot_be_read_fails(site: Site) -> None:
     assert (check.status, check.seen) == (Status.FAIL, "cannot be read: Input/output error")
 
 
+def test_a_device_that_the_node_may_not_read_is_an_error(site: Site) -> None:
+    answer(site, error="Operation not permitted", denied=True)
+    check = ask(site, "host.drive_speed")
+    assert check.status is Status.ERROR
+    assert check.seen == "could not check: the node may not read the device: Operation not permitted"
+
+
 def test_a_drive_that_never_answers_fails(site: Site) -> None:
     def hang(argv: Sequence[str]) -> str:
         raise CommandTimeoutError("did not end")

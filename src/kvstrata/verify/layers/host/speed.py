@@ -78,6 +78,8 @@ class _Readings:
             if self._found is None:
                 self._found = self._read([each for each in self._ctx.node.mounts if self._is_measurable(each)])
             answer = self._found[mounts.drive_of(mount)]
+        if answer.get("denied"):
+            raise UnableError(f"the node may not read the device: {answer['error']}")
         if answer["error"]:
             raise UnmetError(f"cannot be read: {answer['error']}")
         return reading(answer)

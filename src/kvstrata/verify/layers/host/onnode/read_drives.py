@@ -160,6 +160,9 @@ def main() -> None:
     for name, drive in json.loads(sys.argv[1]).items():
         try:
             found[name] = measured(drive)
+        except PermissionError as error:
+            # A container whose host keeps the device from it: that tells nothing of the drive.
+            found[name] = {"spans": [], "error": error.strerror, "denied": True}
         except OSError as error:
             found[name] = {"spans": [], "error": error.strerror or str(error)}
     print(json.dumps(found))
