@@ -139,6 +139,15 @@ def test_a_container_has_no_more_cpus_than_its_host_gives_it(two_nodes: Site) ->
     assert ask(two_nodes).status is Status.PASS
 
 
+def test_cpus_that_the_kernel_keeps_free_are_a_units_that_is_told_so(two_nodes: Site) -> None:
+    fake = two_nodes.nodes["node1"].host
+    fake.processes["1"] = ALL.replace("0-7", "0,4")
+    fake.processes["lmcache.service"] = INTERLEAVED.replace("0-7", "0,4")
+    assert ask(two_nodes).status is Status.PASS
+    fake.processes["kvrocks@d0.service"] = ON_ONE.replace("4-7", "0")
+    assert "kvrocks@d0.service runs on CPUs 0; systemd was told CPUs 4-7" in ask(two_nodes).seen
+
+
 def test_without_a_process_nothing_is_proven(site: Site) -> None:
     for unit in ("kvrocks@d0.service", "lmcache.service", "vllm@0.service"):
         site.nodes["node1"].host.units[unit] = "MainPID=0"

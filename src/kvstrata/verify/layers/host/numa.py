@@ -189,10 +189,11 @@ def _differs(wanted: Placement | None, asked: Placement, values: Mapping[str, st
 
 def _strays(asked: Placement, has: Running, first: Running) -> str:
     """How the process has something else than systemd was told, or nothing."""
-    # What the machine itself may use bounds every process: a container's share of its host.
-    cpus_of_unit = (asked.cpus & first.cpus) or first.cpus
-    if has.cpus != cpus_of_unit:
-        return f"runs on CPUs {listed(has.cpus)}; systemd was told {asked}, which are {listed(cpus_of_unit)}"
+    # A container's share of its host bounds every process in it. CPUs that the kernel keeps free (isolcpus) are not
+    # those of process 1, and a unit has them when it is told so.
+    due = [each for each in (asked.cpus & first.cpus, asked.cpus) if each] or [first.cpus]
+    if has.cpus not in due:
+        return f"runs on CPUs {listed(has.cpus)}; systemd was told {asked}, which are {listed(due[0])}"
     if asked.nodes - has.nodes:
         return f"may have memory of node {listed(has.nodes)} alone; systemd was told {asked}"
     wanted = (_KERNEL_POLICY.get(asked.policy), asked.nodes)
