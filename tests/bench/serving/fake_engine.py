@@ -128,6 +128,8 @@ class FakeEngine:
             writer.write(b"0\r\n\r\n")
             await writer.drain()
             return True
+        if plan.fault == "nonsense":
+            await self._send(writer, {"choices": [{"text": 5, "token_ids": 7}]})
         if plan.fault == "stall":
             await asyncio.sleep(60)
         return False

@@ -165,6 +165,7 @@ def test_a_later_turn_in_open_loop_is_due_its_think_time_after_the_answer() -> N
         (Plan(fault="cut"), "connection: the server hung up in the middle of its answer"),
         (Plan(fault="error"), "the engine died"),
         (Plan(fault="stop"), "short: 2 of 5 tokens, the stream ended"),
+        (Plan(fault="nonsense"), "unreadable: TypeError: "),
         (Plan(fault="stall"), "timeout: no end within 1.5 s"),
     ],
 )

@@ -153,6 +153,8 @@ class _Run:
             raise
         except (OSError, HttpError) as problem:
             error = f"connection: {problem or type(problem).__name__}"
+        except Exception as problem:  # an answer in a form that nobody thought of is a failed request, not a lost run
+            error = f"unreadable: {type(problem).__name__}: {problem}"
         finally:
             turn = conversation.turns[index]
             error = error or short_of(answer, turn)
