@@ -249,6 +249,8 @@ def test_a_failed_configuration_is_exit_1(python: Path, tmp_path: Path, monkeypa
         (["--kvrocks", "/nowhere/kvrocks"], "--kvrocks /nowhere/kvrocks: no such file"),
         (["--hbm-gib", "0"], "none: hbm_gib is 0.0; allowed: more than 0"),
         (["-i", "/nowhere"], "inventory /nowhere: no such file or folder"),
+        (["-i", "/nowhere", "--configurations", "none"], "--configurations with --inventory needs --node"),
+        (["-i", "/nowhere", "--node", "n1"], "--node without --configurations; allowed: both, or neither"),
         (["--dir", "/nowhere"], "--dir /nowhere: no such folder"),
     ],
 )

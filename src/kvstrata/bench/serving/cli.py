@@ -120,7 +120,8 @@ def serve(
     keeping = Keeping(_beside(output, ".journal.jsonl"), _beside(output, "-logs"), resume, finished)
     try:
         if inventory is not None:
-            on_site(options, describe(inventory), _node(node, configurations, sweep), keeping, say, seed=seed)
+            tried_on = _node(node, configurations, sweep)
+            on_site(options, describe(inventory), tried_on, keeping, say, seed=seed)
         else:
             on_this_machine(options, keeping, say, folder=folder, allow_memory=allow_tmpfs, wait_minutes=wait_minutes)
     except (BenchError, DescribeError, InvalidClusterError) as error:
