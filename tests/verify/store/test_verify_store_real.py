@@ -93,7 +93,7 @@ def test_a_store_as_the_role_configures_it_passes_every_check(real: Real) -> Non
     assert found["store.config"].data["not_compared"] == []
     compared = found["store.config"].data["in_force"]
     assert isinstance(compared, int)
-    assert compared > (30 if real.kind == "kvrocks" else 10)
+    assert compared > (20 if real.kind == "kvrocks" else 10)
     skipped = {name for name, check in found.items() if check.status is Status.SKIP}
     assert skipped == (set() if real.kind == "kvrocks" else {"store.ssd"})
 
