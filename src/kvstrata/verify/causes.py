@@ -120,7 +120,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("host.unit", ("cache.engines",), same_host, about="vllm@"),
     Rule("host.unit", ("router.*", *_SLOWED), anywhere, about="router"),
     Rule("host.unit", ("router.locality", *_SLOWED), anywhere),
-    Rule("host.link", ("store.fabric", *_SLOWED), anywhere),
+    Rule("host.link", ("store.fabric", "cache.adapter", "cache.breaker", "cache.l2", *_SLOWED), anywhere),
     Rule("host.drive_speed", _SLOWED, anywhere),
     Rule("host.numa", _SLOWED, anywhere),
     Rule("store.capacity", ("store.roundtrip", "store.stalls"), same_drive),
