@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kvstrata.verify.check import Json, UnmetError
+from kvstrata.verify.check import Json, NotCheckedError, UnmetError
 from kvstrata.verify.layers.engine import answers
 from tests.verify.fakes.engines import completion
 
@@ -139,5 +139,12 @@ def test_an_engine_that_refuses_because_of_nan_is_told_as_nan() -> None:
     said = (
         'POST :8000/v1/completions answered 500: {"message": "Out of range float values are not JSON compliant: nan"}'
     )
-    assert answers.refused(said).startswith("NaN or Inf among the log probabilities")
-    assert answers.refused("answered 503") == "answered 503"
+    assert str(answers.refused(said)).startswith("NaN or Inf among the log probabilities")
+    assert str(answers.refused("answered 503")) == "answered 503"
+
+
+def test_an_engine_that_has_no_log_probabilities_of_prompts_leaves_them_unproven() -> None:
+    found = answers.refused('POST :8000/v1 answered 400: {"message": "prompt_logprobs is not supported"}')
+    assert isinstance(found, NotCheckedError)
+    assert "is not proven" in str(found)
+    assert isinstance(answers.refused("POST :8000/v1 answered 500: empty"), UnmetError)

@@ -150,7 +150,7 @@ class _Asked:
                 return_tokens_as_token_ids=True,
             )
         except UnansweredError as error:
-            raise UnmetError(answers.refused(str(error))) from error
+            raise answers.refused(str(error)) from error
         return answers.logprobs(answer, data)
 
     def _complete(self, **options: object) -> Any:

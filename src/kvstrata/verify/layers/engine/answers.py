@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kvstrata.verify.check import Json, UnmetError
+from kvstrata.verify.check import Json, NotCheckedError, UnmetError
 
 # Log probabilities are rounded sums: they may lie this far above 0, and a greedy token this far below the best.
 TOLERANCE = 1e-3
@@ -65,11 +65,14 @@ def logprobs(answer: Mapping[str, Any], data: dict[str, Json]) -> str:
     return f"{len(prompt)} of the prompt (mean {mean:.3f}) and {len(chosen)} of the output, finite and in order"
 
 
-def refused(message: str) -> str:
-    """What a refused request for log probabilities means, where that is known."""
+def refused(message: str) -> UnmetError | NotCheckedError:
+    """What a refused request for log probabilities means."""
     if any(part in message for part in _NOT_JSON):
-        return f"NaN or Inf among the log probabilities, which JSON cannot carry: {message}"
-    return message
+        return UnmetError(f"NaN or Inf among the log probabilities, which JSON cannot carry: {message}")
+    if " answered 400: " in message:
+        # Some ways to run an engine have no log probabilities of the prompt, and say so.
+        return NotCheckedError(f"that log probabilities are sound is not proven: the engine gives none: {message}")
+    return UnmetError(message)
 
 
 def _prompt(choice: Mapping[str, Any]) -> list[tuple[float, list[float]]]:
