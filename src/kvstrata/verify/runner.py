@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 from kvstrata.cluster import Cluster, Node
@@ -16,12 +16,15 @@ from kvstrata.verify.access import greet
 from kvstrata.verify.check import Check, Group, Layer, Question, UnableError, UnmetError
 from kvstrata.verify.context import NodeContext, Peer, SiteContext
 from kvstrata.verify.layers import NODE_LAYERS
+from kvstrata.verify.pace import Paced
 from kvstrata.verify.result import Result
 from kvstrata.verify.shell import Shell
 from kvstrata.verify.tiers import layer as tiers
 
 # Connecting, its banner and its login each wait at most 10 s.
 GREET_S = 35.0
+# How often is looked whether the time is over.
+POLL_S = 1.0
 
 
 class Progress(Protocol):
@@ -139,14 +142,17 @@ def _node_layers(
         return
     progress.begin(list(contexts), layers)
     finished: queue.Queue[Group] = queue.Queue()
-    for ctx in contexts.values():
-        threading.Thread(target=_walk, args=(ctx, layers, finished.put), daemon=True).start()
+    paced = Paced([partial(_walk, ctx, layers, finished.put) for ctx in contexts.values()], "verify")
     owed = {(name, layer) for name in contexts for layer in layers}
-    deadline = time.monotonic() + timeout_s
     while owed:
+        begun = paced.last_begun
+        # A node's time begins when it is its turn.
+        left = POLL_S if begun is None else begun + timeout_s - time.monotonic()
         try:
-            group = finished.get(timeout=max(0.0, deadline - time.monotonic()))
+            group = finished.get(timeout=max(0.0, min(POLL_S, left)))
         except queue.Empty:
+            if left > 0:
+                continue
             break
         owed.discard((group.host, group.layer))
         yield group
