@@ -255,7 +255,7 @@ def test_files_are_read_where_the_baseline_is_of_files(site: Site) -> None:
 @pytest.mark.parametrize(
     ("fact", "seen"),
     [
-        ({"uuid": UUID, "baseline": None}, "no baseline was recorded; measure again: ansible-playbook"),
+        ({"uuid": UUID, "baseline": None}, "no baseline was recorded; to measure: ansible-playbook"),
         ({"uuid": "another", "baseline": {"seq_1m": {"mb_per_s": 1}}}, "the baseline is of another file system"),
     ],
 )

@@ -59,7 +59,7 @@ def ask(site: Site) -> Check:
 def test_units_beside_their_devices_pass(two_nodes: Site) -> None:
     check = ask(two_nodes)
     assert check.status is Status.PASS, check.seen
-    assert check.seen == "3 units run where they are to, 3 of them placed; the machine has CPUs of node 0-1"
+    assert check.seen == "3 units run where they are to, 3 of them placed; NUMA nodes of the machine: 0-1"
     assert check.data["kvrocks@d0.service"] == {"cpus": "4-7", "memory": "prefer"}
 
 

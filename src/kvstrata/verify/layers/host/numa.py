@@ -172,8 +172,8 @@ def _probe(node: Node, survey: Survey, data: dict[str, Json]) -> str:
     if not seen:
         raise NotCheckedError("where any unit runs: none of them has a process")
     where = f", {placed} of them placed" if placed else ", none placed"
-    nodes = f"node {listed(first.nodes)}" if first else "any node"
-    return f"{seen} units run where they are to{where}; the machine has CPUs of {nodes}"
+    nodes = listed(first.nodes) if first else "unknown"
+    return f"{seen} units run where they are to{where}; NUMA nodes of the machine: {nodes}"
 
 
 def _differs(wanted: Placement | None, asked: Placement, values: Mapping[str, str]) -> str:

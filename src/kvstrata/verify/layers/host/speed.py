@@ -18,7 +18,7 @@ from kvstrata.verify.shell import CommandTimeoutError
 
 # From here on a drive has filled up too much for a baseline of blocks that were never written.
 GROWN_SHARE = 0.25
-_REMEASURE = "measure again: ansible-playbook playbooks/hosts.yml --tags nvme -e nvme_baseline=always"
+_MEASURE = "to measure: ansible-playbook playbooks/hosts.yml --tags nvme -e nvme_baseline=always"
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ def _speed(readings: _Readings, mount: Mount, share: float, data: dict[str, Json
     entry = readings.baselines().get(mounts.drive_of(mount), {})
     baseline = entry.get("baseline")
     if not baseline:
-        raise NotCheckedError(f"the drive's read rate: no baseline was recorded; {_REMEASURE}")
+        raise NotCheckedError(f"the drive's read rate: no baseline was recorded; {_MEASURE}")
     if found.uuid and entry.get("uuid") and found.uuid != entry["uuid"]:
-        raise NotCheckedError(f"the drive's read rate: the baseline is of another file system; {_REMEASURE}")
+        raise NotCheckedError(f"the drive's read rate: the baseline is of another file system; {_MEASURE}")
     recorded = float(baseline["seq_1m"]["mb_per_s"])
     now = readings.of(mount)
     if now.rate < share * recorded:
@@ -158,6 +158,6 @@ def _speed(readings: _Readings, mount: Mount, share: float, data: dict[str, Json
     if not baseline.get("on_written_data") and grown > GROWN_SHARE * now.size_bytes:
         raise NotCheckedError(
             f"the drive's read rate ({seen}): the baseline is of blocks that were never written, which a drive answers "
-            f"without reading, and it has filled up since; {_REMEASURE}"
+            f"without reading, and it has filled up since; {_MEASURE}"
         )
     raise UnmetError(seen)
