@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvstrata.verify.check import Json, UnmetError
+from kvstrata.verify.check import Json, UnableError, UnmetError
 from kvstrata.verify.faults import judge, plan
 from kvstrata.verify.faults.judge import Window
 from kvstrata.verify.faults.plan import Fault
@@ -34,6 +34,7 @@ def test_requests_that_were_all_answered_pass_with_their_times() -> None:
         "requests": 10,
         "answered": 10,
         "sent_again": 0,
+        "not_carried": 0,
         "p50_s": 5.0,
         "p95_s": 10.0,
         "max_s": 10.0,
@@ -75,6 +76,26 @@ def test_a_request_sent_after_the_engine_was_gone_may_not_fail() -> None:
 def test_no_requests_at_all_prove_nothing() -> None:
     with pytest.raises(UnmetError, match="no request ended meanwhile"):
         verdict(STORE)
+
+
+def lost_on_the_way(*carried: bool) -> Sample:
+    attempts = [
+        Attempt(15 + number, 1, None if carried[number] else "SSH", carried[number]) for number in range(len(carried))
+    ]
+    return Sample(1, 0, tuple(attempts))
+
+
+def test_a_sending_that_did_not_reach_the_site_is_no_failure_of_it() -> None:
+    data: dict[str, Json] = {}
+    samples = [lost_on_the_way(False, True), lost_on_the_way(False, False), *(sample(15) for _ in range(8))]
+    seen = judge.verdict(STORE, samples, WINDOW, data)
+    assert seen == "9 of 9 requests answered, P50 1.0 s, P95 2.0 s, longest 2.0 s; 1 did not get to the site"
+    assert (data["not_carried"], data["sent_again"]) == (1, 0)
+
+
+def test_where_many_do_not_reach_the_site_nothing_is_told_of_it() -> None:
+    with pytest.raises(UnableError, match="1 of 3 requests did not get to the site: SSH"):
+        verdict(STORE, lost_on_the_way(False, False), sample(15), sample(16))
 
 
 def test_before_any_fault_no_sending_may_fail() -> None:

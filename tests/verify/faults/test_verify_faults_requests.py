@@ -103,6 +103,6 @@ def test_every_sending_is_a_flat_row() -> None:
     sample = Sample(4, 2, (Attempt(1.0, 0.5, "reset"), Attempt(2.0, 0.25, None)))
     common = {"fault": "faults.store", "request": 4, "prompt": 2}
     assert sample.rows("faults.store") == [
-        {**common, "sending": 1, "started_s": 1.0, "seconds": 0.5, "error": "reset"},
-        {**common, "sending": 2, "started_s": 2.0, "seconds": 0.25, "error": None},
+        {**common, "sending": 1, "started_s": 1.0, "seconds": 0.5, "error": "reset", "carried": True},
+        {**common, "sending": 2, "started_s": 2.0, "seconds": 0.25, "error": None, "carried": True},
     ]

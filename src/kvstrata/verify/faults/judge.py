@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvstrata.verify.check import Json, UnmetError
+from kvstrata.verify.check import Json, UnableError, UnmetError
 from kvstrata.verify.faults.plan import Fault
 from kvstrata.verify.faults.requests import Sample
+
+# Share of the requests that may be lost on the way to the site before nothing can be told.
+MOST_NOT_CARRIED = 0.2
 
 
 @dataclass(frozen=True)
@@ -44,21 +47,25 @@ def times(samples: Sequence[Sample]) -> dict[str, Json]:
 
 def undisturbed(samples: Sequence[Sample], data: dict[str, Json]) -> str:
     """What was seen of requests that met no fault; UnmetError when any sending failed."""
-    data |= {"requests": len(samples), **times(samples)}
-    failed = [sample for sample in samples if sample.attempts[0].error is not None]
+    carried, beside = _carried(samples, data)
+    data |= {"requests": len(carried), **times(carried)}
+    failed = [sample for sample in carried if sample.failed]
     if failed:
-        raise UnmetError(f"{len(failed)} of {len(samples)} requests failed at first: {_said(failed)}")
-    return f"{len(samples)} requests answered{_times_said(samples)}"
+        raise UnmetError(f"{len(failed)} of {len(carried)} requests failed at first: {_said(failed)}{beside}")
+    return f"{len(carried)} requests answered{_times_said(carried)}{beside}"
 
 
 def verdict(fault: Fault, samples: Sequence[Sample], window: Window, data: dict[str, Json]) -> str:
-    """What was seen of the requests that met the fault; UnmetError when they should have fared better."""
-    met = [sample for sample in samples if window.meets(sample)]
-    resent = [sample for sample in met if len(sample.attempts) > 1]
+    """What was seen of the requests that met the fault; UnmetError when they should have fared better.
+
+    UnableError when too few of them reached the site to tell.
+    """
+    met, beside = _carried([sample for sample in samples if window.meets(sample)], data)
+    resent = [sample for sample in met if sample.failed]
     lost = [sample for sample in met if not sample.answered]
     data |= {"requests": len(met), "answered": len(met) - len(lost), "sent_again": len(resent), **times(met)}
     data |= {"fault_s": round(window.ended_s - window.began_s, 3)}
-    seen = f"{len(met) - len(lost)} of {len(met)} requests answered{_times_said(met)}"
+    seen = f"{len(met) - len(lost)} of {len(met)} requests answered{_times_said(met)}{beside}"
     if not met:
         raise UnmetError("no request ended meanwhile")
     if lost:
@@ -71,6 +78,17 @@ def verdict(fault: Fault, samples: Sequence[Sample], window: Window, data: dict[
     if resent:
         seen += f"; {len(resent)} under way on it failed, and were answered when sent again"
     return seen
+
+
+def _carried(samples: Sequence[Sample], data: dict[str, Json]) -> tuple[list[Sample], str]:
+    """The requests that reached the site, and words for those that did not; UnableError where those are many."""
+    carried = [sample for sample in samples if sample.carried]
+    missing = len(samples) - len(carried)
+    data["not_carried"] = missing
+    if missing > MOST_NOT_CARRIED * len(samples):
+        said = samples[[sample.carried for sample in samples].index(False)].attempts[-1].error
+        raise UnableError(f"{missing} of {len(samples)} requests did not get to the site: {said}")
+    return carried, f"; {missing} did not get to the site" if missing else ""
 
 
 def _times_said(samples: Sequence[Sample]) -> str:
@@ -86,7 +104,7 @@ def _said(samples: Sequence[Sample]) -> str:
     counts: dict[str, int] = {}
     for sample in samples:
         for attempt in sample.attempts:
-            if attempt.error is not None:
+            if attempt.failed and attempt.error is not None:
                 counts[attempt.error] = counts.get(attempt.error, 0) + 1
     ranked = sorted(counts.items(), key=lambda item: -item[1])
     return "; ".join(f"{error} ({count} times)" if count > 1 else error for error, count in ranked[:3])

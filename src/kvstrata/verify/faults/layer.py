@@ -13,7 +13,7 @@ from kvstrata.verify.faults import hits, judge, plan, recovery, requests, stops
 from kvstrata.verify.faults.judge import Window
 from kvstrata.verify.faults.plan import Fault, Omitted
 from kvstrata.verify.faults.requests import Sample, Stream
-from kvstrata.verify.http import Service
+from kvstrata.verify.http import Service, UnansweredError
 from kvstrata.verify.tiers import prompt
 
 # How long a stopped unit stays away, at least, and how many requests must have ended meanwhile.
@@ -112,7 +112,13 @@ class _Run:
             "temperature": 0,
             "ignore_eos": True,
         }
-        answer = self._router.post("/v1/completions", body, REQUEST_S)
+        try:
+            answer = self._router.post("/v1/completions", body, REQUEST_S)
+        except UnansweredError as error:
+            # paramiko's words for an SSH server that was too busy to say whether the router is there.
+            if "Timeout opening channel" in str(error):
+                raise UnableError(str(error)) from error
+            raise
         return int(answer.get("usage", {}).get("completion_tokens", 0))
 
     def before(self, stream: Stream, via: str) -> Check:

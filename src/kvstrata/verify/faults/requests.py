@@ -23,11 +23,20 @@ _SYLLABLES = ("ka", "lo", "mi", "nu", "re", "so", "ti", "va", "be", "du", "fe", 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One sending. `started_s` counts from the stream's start; `error` is None where the answer was in full."""
+    """One sending. `started_s` counts from the stream's start; `error` is None where the answer was in full.
+
+    One that was not `carried` never reached the site: it says nothing of it.
+    """
 
     started_s: float
     seconds: float
     error: str | None
+    carried: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether the site gave no answer, or not the whole one."""
+        return self.error is not None and self.carried
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,16 @@ class Sample:
     def answered(self) -> bool:
         """Whether the last sending brought the whole answer."""
         return self.attempts[-1].error is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the site failed any sending of it."""
+        return any(attempt.failed for attempt in self.attempts)
+
+    @property
+    def carried(self) -> bool:
+        """Whether its last sending reached the site."""
+        return self.attempts[-1].carried
 
     @property
     def started_s(self) -> float:
@@ -69,6 +88,7 @@ class Sample:
                 "started_s": round(attempt.started_s, 3),
                 "seconds": round(attempt.seconds, 3),
                 "error": attempt.error,
+                "carried": attempt.carried,
             }
             for number, attempt in enumerate(self.attempts, 1)
         ]
@@ -91,8 +111,8 @@ def text_of(seed: str, prompt: int, words: int) -> str:
 class Stream:
     """Some clients that send one request after another until the block ends.
 
-    `send` sends the prompt of the given number and returns how many tokens came; it raises UnmetError or UnableError
-    where no answer came. It is called from several threads.
+    `send` sends the prompt of the given number and returns how many tokens came; it raises UnmetError where no answer
+    came, and UnableError where the request did not get to the site. It is called from several threads.
     """
 
     def __init__(self, send: Callable[[int], int], *, clients: int = CLIENTS, pace_s: float = PACE_S) -> None:
@@ -182,15 +202,18 @@ class Stream:
             if attempts:
                 time.sleep(RESEND_S)
             started = self.now_s
-            error = self._once(prompt)
-            attempts.append(Attempt(started, self.now_s - started, error))
+            error, carried = self._once(prompt)
+            attempts.append(Attempt(started, self.now_s - started, error, carried))
             if error is None:
                 break
         return Sample(request, prompt, tuple(attempts))
 
-    def _once(self, prompt: int) -> str | None:
+    def _once(self, prompt: int) -> tuple[str | None, bool]:
+        """What went wrong, if anything, and whether the request reached the site."""
         try:
             tokens = self._send(prompt)
-        except (UnmetError, UnableError) as error:
-            return str(error)
-        return None if tokens == OUTPUT_TOKENS else f"{tokens} tokens came, asked for were {OUTPUT_TOKENS}"
+        except UnmetError as error:
+            return str(error), True
+        except UnableError as error:
+            return str(error), False
+        return None if tokens == OUTPUT_TOKENS else f"{tokens} tokens came, asked for were {OUTPUT_TOKENS}", True
