@@ -73,17 +73,19 @@ def from_store(delta: Counters, tokens: int, chunk_size: int) -> str:
 def identical(answers: Mapping[str, Streamed], dtype: str) -> str:
     """The same greedy tokens from every step; in fp32 their log probabilities too."""
     (reference_name, reference), *others = answers.items()
-    spread = 0.0
+    spread, farthest = 0.0, ""
     for name, answer in others:
         for place, (want, got) in enumerate(zip(reference.token_ids, answer.token_ids, strict=True)):
             if want != got:
                 raise UnmetError(f"token {place + 1} is {want} ({reference_name}) and {got} ({name})")
         if len(reference.logprobs) == len(answer.logprobs):
-            apart = (abs(a - b) for a, b in zip(reference.logprobs, answer.logprobs, strict=True))
-            spread = max(spread, *apart, 0.0)
+            apart = max((abs(a - b) for a, b in zip(reference.logprobs, answer.logprobs, strict=True)), default=0.0)
+            spread, farthest = max((spread, farthest), (apart, name))
     seen = f"{len(reference.token_ids)} tokens equal in {len(answers)} answers, log probabilities within {spread:.1e}"
     if dtype in ("float32", "float") and spread > LOGPROB_TOLERANCE:
-        raise UnmetError(f"{seen}: apart by more than {LOGPROB_TOLERANCE:g}, so the KV read is not the KV computed")
+        raise UnmetError(
+            f"{seen}: {farthest} is apart by more than {LOGPROB_TOLERANCE:g}, so the KV read is not the KV computed"
+        )
     if len(set(reference.token_ids)) == 1:
         # Honest about a weak witness: a model that always says the same would say it from wrong KV too.
         seen += " (the model repeats one token: the log probabilities are what tells)"
