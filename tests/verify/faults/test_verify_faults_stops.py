@@ -12,6 +12,7 @@ import pytest
 from kvstrata.verify.check import UnableError
 from kvstrata.verify.faults import plan, stops
 from kvstrata.verify.faults.plan import Fault
+from kvstrata.verify.shell import UnreachableError
 from tests.verify.fakes.shell import FakeShell
 
 UNITS = ("kvrocks@d0.service", "lmcache.service")
@@ -131,7 +132,32 @@ def test_a_unit_that_does_not_start_is_told_with_the_command_and_the_node_keeps_
     assert DISARMED not in systemd.shell.ran
 
 
-def test_a_node_that_is_lost_meanwhile_is_told_to_restore_itself() -> None:
+def test_a_node_that_takes_no_command_for_a_while_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stops, "INSIST_POLL_S", 0.01)
+    systemd, refused = Systemd(), list[str]()
+
+    def start(argv: Sequence[str]) -> str:
+        if len(refused) < 3:
+            refused.append("busy")
+            raise UnreachableError("Timeout opening channel.")
+        return systemd._start(argv)
+
+    systemd.shell.answers["systemctl start"] = start
+    with _made(systemd):
+        pass
+    assert not set(UNITS) & systemd.down
+    assert systemd.shell.ran[-1] == DISARMED
+
+
+def test_a_node_that_takes_no_command_at_first_is_left_alone() -> None:
+    systemd = Systemd()
+    systemd.shell.unreachable = "Timeout opening channel."
+    with pytest.raises(stops.NotArmedError, match="nothing was stopped: Timeout"), _made(systemd):
+        pytest.fail("the block ran")
+
+
+def test_a_node_that_is_lost_meanwhile_is_told_to_restore_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stops, "INSIST_S", 0.0)
     systemd = Systemd()
     with pytest.raises(UnableError, match="node2 will start them itself"), _made(systemd):
         systemd.shell.unreachable = "the connection was lost"

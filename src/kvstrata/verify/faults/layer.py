@@ -169,7 +169,10 @@ class _Run:
         return [fared, back]
 
     def _force(self, stream: Stream, ctx: NodeContext, fault: Fault) -> _Made:
-        before = units.states(ctx.shell, fault.units)
+        try:
+            before = units.states(ctx.shell, fault.units)
+        except UnableError as error:
+            raise stops.NotArmedError(f"nothing was stopped: {error}") from error
         wanted = list(recovery.conditions(fault, self._site.contexts, before))
         began = stream.now_s
         restore_after_s = stops.STOP_S + 2 * REQUEST_S + self._limit_s

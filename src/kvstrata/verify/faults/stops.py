@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -15,11 +16,14 @@ from types import FrameType
 from kvstrata.verify import units
 from kvstrata.verify.check import UnableError
 from kvstrata.verify.faults.plan import Fault
-from kvstrata.verify.shell import Shell
+from kvstrata.verify.shell import Completed, Shell, UnreachableError
 
 TIMER = "kvstrata-verify-restore"
 STOP_S = 150.0
 START_S = 150.0
+# How long a node that takes no command is asked again before its own timer is left to it.
+INSIST_S = 60.0
+INSIST_POLL_S = 1.0
 
 
 class NotArmedError(UnableError):
@@ -53,7 +57,10 @@ def in_force(shell: Shell, fault: Fault, restore_after_s: float, say: Callable[[
 
 def _arm(shell: Shell, fault: Fault, after_s: float) -> None:
     argv = ["systemd-run", f"--unit={TIMER}", f"--on-active={after_s:.0f}", "--timer-property=AccuracySec=1s"]
-    done = shell.run([*argv, "systemctl", "start", "--no-block", "--", *fault.units])
+    try:
+        done = shell.run([*argv, "systemctl", "start", "--no-block", "--", *fault.units])
+    except UnableError as error:
+        raise NotArmedError(f"nothing was stopped: {error}") from error
     if done.exit_code != 0:
         raise NotArmedError(
             f"{fault.node} could not be told to restore itself, so nothing was stopped (does another verify --faults "
@@ -75,12 +82,24 @@ def _restore(shell: Shell, fault: Fault) -> None:
     by_hand = f"run there: systemctl start {' '.join(fault.units)}"
     try:
         # Also after a kill: for a unit that systemd has restarted it changes nothing.
-        done = shell.run(["systemctl", "start", "--", *fault.units], START_S)
+        done = _insist(shell, ["systemctl", "start", "--", *fault.units])
     except UnableError as error:
         raise UnableError(f"{error}; {fault.node} will start them itself, or {by_hand}") from error
     if done.exit_code != 0:
         raise UnableError(f"could not be started again on {fault.node} ({done.stderr.strip()}); {by_hand}")
-    shell.run(["systemctl", "stop", "--", f"{TIMER}.timer"])
+    _insist(shell, ["systemctl", "stop", "--", f"{TIMER}.timer"])
+
+
+def _insist(shell: Shell, argv: Sequence[str]) -> Completed:
+    """Run a command although the node is too busy to take one: what was stopped must not stay so for that."""
+    deadline = time.monotonic() + INSIST_S
+    while True:
+        try:
+            return shell.run(argv, START_S)
+        except UnreachableError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(INSIST_POLL_S)
 
 
 def forget_restarts(shell: Shell, names: Sequence[str]) -> None:
