@@ -20,6 +20,7 @@ from pathlib import Path
 
 # Redis takes no longer argument from a client without its password.
 PAYLOAD = 16384
+MESSAGES = 64
 # Of linux/socket.h: TCP paces itself, without a queueing discipline.
 SO_MAX_PACING_RATE = 47
 # struct tcp_info of linux/tcp.h: offset and form of each counter; all are there since 4.19.
@@ -55,26 +56,29 @@ def connected(host: str, port: int, until: float) -> socket.socket:
             time.sleep(0.1)
 
 
-def send(connection: socket.socket, total: int, deadline: float) -> None:
-    """Send `total` bytes and read what is answered, until all has arrived or it is too late."""
+def send(connection: socket.socket, total: int, most_s: float) -> None:
+    """Send `total` bytes and read what is answered, until all has arrived or `most_s` seconds are over."""
     message = b"*2\r\n$4\r\nPING\r\n$%d\r\n" % PAYLOAD + b"k" * PAYLOAD + b"\r\n"
-    data = memoryview(message * -(-total // len(message)))
+    # Sent again and again, from where the last piece ended.
+    data = memoryview(message * MESSAGES)
     connection.setblocking(False)
     piece = min(2 * counters(connection)["segment_bytes"], 1 << 16)
     # The kernel puts nothing more into a piece that ends a record. TLS makes pieces of its own.
     flags = 0 if isinstance(connection, ssl.SSLSocket) else socket.MSG_EOR
+    sent, deadline = 0, time.monotonic() + most_s
     while time.monotonic() < deadline:
-        ready, writable, _ = select.select([connection], [connection] if data else [], [], 0.05)
+        ready, writable, _ = select.select([connection], [connection] if sent < total else [], [], 0.05)
         try:
             if ready and not connection.recv(1 << 16):
                 return
             if writable:
-                data = data[connection.send(data[:piece], flags) :]
+                start = sent % len(data)
+                sent += connection.send(data[start : start + piece], flags)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             continue
         except OSError:
             return
-        seen = counters(connection) if not data else {}
+        seen = counters(connection) if sent >= total else {}
         if seen and not seen["unacknowledged"] and not seen["unsent_bytes"]:
             return
 
@@ -120,7 +124,7 @@ def main() -> None:
         print(json.dumps({"error": error.strerror or str(error)}))
         return
     started = time.monotonic()
-    send(connection, asked["bytes"], started + asked["most_s"])
+    send(connection, asked["bytes"], asked["most_s"])
     seconds = time.monotonic() - started
     found: dict[str, object] = {**counters(connection), "seconds": round(seconds, 3)}
     address, peer = connection.getsockname()[0], connection.getpeername()[0] if _is_open(connection) else asked["host"]
