@@ -1,0 +1,86 @@
+"""What listens where in a simulated site, as each of its nodes sees it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tests.verify.simulated import web
+from tests.verify.simulated.caches import Caches, Prefixes
+from tests.verify.simulated.inventory import AUTHORITY, CHUNK
+from tests.verify.simulated.kvrocks import FakeStore, over_tls
+from tests.verify.simulated.lmcache import FakeLMCache
+from tests.verify.simulated.router import FakeRouter
+from tests.verify.simulated.sshd import Dropped, Refused
+from tests.verify.simulated.state import FakeSite, Machine
+from tests.verify.simulated.vllm import FakeEngine
+from tests.verify.simulated.web import Talk
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass
+class Services:
+    """The services of a site: on the fabric by address and port, on a node's loopback by its name and port."""
+
+    machines: dict[str, Machine] = field(default_factory=dict)
+    fabric: dict[tuple[str, int], Talk] = field(default_factory=dict)
+    loopback: dict[tuple[str, int], Talk] = field(default_factory=dict)
+    units: dict[Talk, tuple[Machine, str]] = field(default_factory=dict)
+    """Which unit a service is of: one that is stopped listens no more."""
+
+    def reach(self, node: str, host: str, port: int) -> Talk | Refused | Dropped:
+        """What a node meets there."""
+        local = host in (LOOPBACK, "localhost")
+        found = self.loopback.get((node, port)) if local else self.fabric.get((host, port))
+        if found is None:
+            return Refused()
+        machine, unit = self.units[found]
+        return Refused() if unit in machine.stopped else found
+
+    def of(self, machine: Machine, unit: str, talk: Talk) -> Talk:
+        """A service of a unit."""
+        self.units[talk] = machine, unit
+        return talk
+
+
+def build(site: FakeSite, certificates: Mapping[str, ssl.SSLContext], authority: str) -> Services:
+    """The services of a site. `certificates` are those that each node's store shows, `authority` is who signed them."""
+    services, stored, cluster = Services(), Prefixes(CHUNK), site.cluster()
+    engines: dict[str, FakeEngine] = {}
+
+    def unknown(what: str) -> None:
+        site.unknown.append(what)
+
+    for node in cluster.nodes:
+        machine = Machine(site, cluster, node, site.nodes[node.name])
+        services.machines[node.name] = machine
+        machine.files[AUTHORITY] = lambda: authority
+        caches = Caches(CHUNK, stored)
+        for store in node.stores:
+            kvrocks = FakeStore(store, machine.state, unknown)
+            services.fabric[store.host, store.port] = services.of(machine, store.unit, kvrocks.talk)
+            if store.config_path is not None:
+                machine.files[store.config_path] = kvrocks.rendered
+            if store.tls_port is not None and node.name in certificates:
+                services.fabric[store.host, store.tls_port] = services.of(
+                    machine, store.unit, over_tls(certificates[node.name])
+                )
+        if node.lmcache is not None:
+            lmcache = FakeLMCache(machine, caches)
+            talk = web.serve(lmcache.routes(), unknown)
+            services.loopback[node.name, node.lmcache.http_port] = services.of(machine, node.lmcache.unit, talk)
+            machine.on_restart[node.lmcache.unit] = caches.restart
+        for engine in node.engines:
+            fake = FakeEngine(machine, engine, caches)
+            engines[engine.url] = fake
+            talk = web.serve(fake.routes(), unknown)
+            services.fabric[engine.host, engine.port] = services.of(machine, engine.unit, talk)
+            machine.on_restart[engine.unit] = fake.restart
+    for node in cluster.nodes:
+        if node.router is not None:
+            talk = web.serve(FakeRouter(site, engines).routes(), unknown)
+            machine = services.machines[node.name]
+            services.fabric[node.router.host, node.router.port] = services.of(machine, node.router.unit, talk)
+    return services

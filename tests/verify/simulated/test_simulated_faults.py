@@ -1,0 +1,91 @@
+"""Twelve faults, each planted in a simulated site: verify names that one on its node, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from kvstrata.cli import app
+from kvstrata.verify.layers.cache import stores
+from tests.verify.simulated.cluster import SimulatedCluster
+from tests.verify.simulated.state import FakeSite
+
+type Plant = Callable[[FakeSite], None]
+
+NODES = 3
+
+
+def of_node(field: str, value: object) -> Plant:
+    """Something is other on node2."""
+
+    def plant(site: FakeSite) -> None:
+        setattr(site.nodes["node2"], field, value)
+
+    return plant
+
+
+def without_affinity(site: FakeSite) -> None:
+    site.affinity = False
+
+
+FAULTS: dict[str, tuple[Plant, str, str]] = {
+    "another drive in a drive's place": (of_node("mounted", "drive"), "host.mount", "node2"),
+    "a folder in a drive's place": (of_node("mounted", "folder"), "host.mount", "node2"),
+    "nothing in a drive's place": (of_node("mounted", "nothing"), "host.mount", "node2"),
+    "dead breaker": (of_node("given_up", True), "cache.breaker", "node2"),
+    "stale identity": (of_node("namespace", "kvs-fedcba9876543210"), "cache.identity", "node2"),
+    "swapped model": (of_node("weights", 1), "engine.weights", "node2"),
+    # The link is measured where it ends: node1 takes what node2 sends.
+    "lossy link": (of_node("lost_share", 0.1), "host.link", "node1"),
+    "slow drive": (of_node("drive_share", 0.2), "host.drive_speed", "node2"),
+    "router without affinity": (without_affinity, "router.locality", "node1"),
+    "expired certificate": (of_node("certificate_days", -3.0), "store.certificate", "node2"),
+    "full store": (of_node("full", True), "store.capacity", "node2"),
+    "clock skew": (of_node("clock_offset_s", 30.0), "host.clock", "node2"),
+    "wrong NUMA": (of_node("memory_node", 1), "host.numa", "node2"),
+    "engine without connector": (of_node("connector", False), "engine.connector", "node2"),
+}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+    # A dead breaker is one that stays open for so long; here nothing closes it anyway.
+    monkeypatch.setattr(stores, "SETTLE_S", 0.1)
+    return SimulatedCluster(tmp_path, NODES)
+
+
+def verified(cluster: SimulatedCluster) -> dict[str, Any]:
+    """The document of `kvstrata verify` with all layers; the simulation must have known everything it was asked."""
+    with cluster:
+        argv = ["verify", "--cluster", str(cluster.write_document()), "--json", "--keep", "0"]
+        done = CliRunner().invoke(app, argv)
+    assert cluster.ended is not None
+    assert cluster.ended.unknown == ()
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert done.exit_code == document["exit_code"]
+    return document
+
+
+def told(document: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [(check["id"], check["host"], check["status"]) for check in document["failures"]]
+
+
+def test_a_site_that_is_well_passes_every_check(cluster: SimulatedCluster) -> None:
+    document = verified(cluster)
+    assert told(document) == []
+    assert document["exit_code"] == 0
+    assert [check["id"] for check in document["skipped"]] == ["faults.all"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_named_on_its_node_and_nothing_else_is(cluster: SimulatedCluster, fault: str) -> None:
+    plant, check, host = FAULTS[fault]
+    plant(cluster.site)
+    document = verified(cluster)
+    assert [(name, where) for name, where, _ in told(document)] == [(check, host)], told(document)
+    assert document["exit_code"] == 1
