@@ -90,14 +90,6 @@ def test_all_files_of_a_node_are_read_in_one_command(site: Site) -> None:
     assert len([line for line in site.nodes["node1"].shell.ran if line.startswith("sh -c for file")]) == 1
 
 
-@pytest.mark.parametrize("name", sorted(config.RESIZED))
-def test_what_kvrocks_fits_to_its_values_by_itself_is_no_fault(name: str) -> None:
-    resizing = {name: "1024", "auto-resize-block-and-sst": "yes"}
-    assert config.compare({name: "256"}, resizing, kvrocks=True).resized == (name,)
-    fixed = resizing | {"auto-resize-block-and-sst": "no"}
-    assert config.compare({name: "256"}, fixed, kvrocks=True).differing == ((name, "256", "1024"),)
-
-
 @pytest.mark.parametrize(
     ("name", "rendered", "reported", "kvrocks"),
     [

@@ -16,9 +16,6 @@ _SIZE = re.compile(r"(\d+)(k|m|g|kb|mb|gb)", re.IGNORECASE)
 # Redis reads "1k" as 1000 and "1kb" as 1024.
 _REDIS_UNITS = {"k": 1000, "kb": 1 << 10, "m": 10**6, "mb": 1 << 20, "g": 10**9, "gb": 1 << 30}
 _SEVERAL = frozenset({"bind"})
-# Unless it is told not to, Kvrocks fits these to the size of the values it holds (auto-resize-block-and-sst).
-_RESIZER = "auto-resize-block-and-sst"
-RESIZED = frozenset({"rocksdb.target_file_size_base", "rocksdb.write_buffer_size", "rocksdb.block_size"})
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,6 @@ class Compared:
     """Name, in the file, in force; the values of a password are not there."""
     unreported: tuple[str, ...]
     """Set by the file, and not among what the store reports."""
-    resized: tuple[str, ...]
-    """What the store itself changed, as it may."""
 
 
 def parse(text: str) -> dict[str, str]:
@@ -46,20 +41,17 @@ def parse(text: str) -> dict[str, str]:
 
 def compare(rendered: Mapping[str, str], reported: Mapping[str, str], kvrocks: bool) -> Compared:
     """Compare directive by directive, each in its normal form."""
-    equal, differing, unreported, resized = [], [], [], []
-    resizes = kvrocks and reported.get(_RESIZER, "no") == "yes"
+    equal, differing, unreported = [], [], []
     for name, text in rendered.items():
         if name not in reported:
             unreported.append(name)
         elif (want := normal(name, text, kvrocks)) == (got := normal(name, reported[name], kvrocks)):
             equal.append(name)
-        elif resizes and name in RESIZED:
-            resized.append(name)
         elif _SECRET.fullmatch(name):
             differing.append((name, "", ""))
         else:
             differing.append((name, want, got))
-    return Compared(tuple(equal), tuple(differing), tuple(unreported), tuple(resized))
+    return Compared(tuple(equal), tuple(differing), tuple(unreported))
 
 
 def normal(name: str, value: str, kvrocks: bool) -> str:
@@ -87,10 +79,8 @@ def judge(text: str | None, path: str, reported: Mapping[str, str], kvrocks: boo
         "in_force": len(found.equal),
         "differing": [name for name, _, _ in found.differing],
         "not_compared": list(found.unreported),
-        "resized_by_itself": list(found.resized),
     }
     beside = f"; not reported, so not compared: {', '.join(found.unreported)}" if found.unreported else ""
-    beside += f"; fitted to its values by Kvrocks itself: {', '.join(found.resized)}" if found.resized else ""
     if found.differing:
         raise UnmetError("; ".join(_difference(*one) for one in found.differing) + beside)
     return f"all {len(found.equal)} directives compared are in force{beside}"
