@@ -35,6 +35,9 @@ WORKERS = check("router.workers", "node1", "engines behind the router", seen="un
     ("cause", "effect"),
     [
         (MOUNT, ROUNDTRIP),
+        (MOUNT, STORE_UNIT),
+        (check("host.driver", "node2", "driver"), ENGINE_UNIT),
+        (check("host.link", "node2", "link from node1"), check("cache.adapter", "node1", "one chunk")),
         (STORE_UNIT, ROUNDTRIP),
         (STORE_UNIT, BREAKER),
         (ENGINE_UNIT, WORKERS),
@@ -58,6 +61,7 @@ def test_what_follows_from_a_failed_check_names_it_and_keeps_what_was_seen(
     ("cause", "other"),
     [
         (STORE_UNIT, OTHER_ROUNDTRIP),
+        (check("host.driver", "node1", "driver"), STORE_UNIT),
         (STORE_UNIT, check("cache.breaker", "node2", "breaker towards 10.9.0.12:6666")),
         (ENGINE_UNIT, check("engine.health", "node1", "vllm@0.service 10.9.0.11:8000 health")),
         (ENGINE_UNIT, check("engine.health", "node2", "vllm@1.service 10.9.0.12:8001 health")),

@@ -46,6 +46,11 @@ def of_engine(cluster: Cluster, cause: Check, effect: Check) -> bool:
     return at_home or any(f"{engine.host}:{engine.port}" in told for engine in engines)
 
 
+def of_gpu(_cluster: Cluster, cause: Check, effect: Check) -> bool:
+    """Whether the effect is an engine's unit on the cause's node: nothing else there needs a GPU."""
+    return cause.host == effect.host and "vllm@" in effect.what
+
+
 def _names(cluster: Cluster, check: Check) -> list[tuple[str, tuple[str, ...]]]:
     """Each drive of the check's node, and the words that tell of it."""
     found = []
@@ -111,8 +116,11 @@ _OF_STORE = ("store.*", "cache.breaker", "cache.l2", "cache.adapter")
 # A cause stands above its effects: from the bottom of the stack up, so that no two can explain each other.
 RULES: Final[tuple[Rule, ...]] = (
     Rule("host.ssh", ("store.fabric", "cache.closed", "router.workers", "router.locality", *_SLOWED), anywhere),
-    Rule("host.mount", ("host.drive_speed", "host.drive_health", "store.*"), same_drive),
+    Rule("host.xid", ("host.driver",), same_host),
+    Rule("host.mount", ("host.unit", "host.drive_speed", "host.drive_health", "store.*"), same_drive),
     Rule("host.mount", _OF_STORE, of_store),
+    Rule("host.driver", ("host.unit",), of_gpu),
+    Rule("host.fabric_manager", ("host.unit",), of_gpu),
     Rule("host.unit", ("store.*",), same_drive, about="kvrocks@"),
     Rule("host.unit", _OF_STORE, of_store, about="kvrocks@"),
     Rule("host.unit", ("cache.*",), same_host, about="lmcache"),
