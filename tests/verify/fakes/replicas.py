@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from typing import Any
 from tests.verify.fakes.web import Code, WebServer
 
 BLOCK = 16
+USER_END = "\0"
 
 
 class FakeEngine:
@@ -21,6 +23,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.blocks: set[tuple[str, ...]] = set()
         self.count = {"requests": 0, "computed": 0, "local": 0, "external": 0}
+        self.load = 0
         self.lock = threading.Lock()
         self.web = WebServer()
         self.web.routes = {
@@ -73,6 +76,25 @@ def round_robin() -> Policy:
     return lambda prompt, engines: engines[next(turn) % len(engines)]
 
 
+def least_loaded(chance: random.Random) -> Policy:
+    """To the one with the fewest requests under way, any of those."""
+    return lambda prompt, engines: min(engines, key=lambda engine: (engine.load, chance.random()))
+
+
+def by_user_or(other: Policy) -> Policy:
+    """To the engine that served the same user before; otherwise as `other` says. The user is put before the prompt."""
+    known: dict[str, FakeEngine] = {}
+
+    def choose(prompt: str, engines: Sequence[FakeEngine]) -> FakeEngine:
+        user, _, text = prompt.rpartition(USER_END)
+        engine = known.get(user) or other(text, engines)
+        if user:
+            known[user] = engine
+        return engine
+
+    return choose
+
+
 def always(place: int) -> Policy:
     """To the same one."""
     return lambda prompt, engines: engines[place]
@@ -116,11 +138,16 @@ class FakeServing:
         return engines | {router: self.router.port}
 
     def _serve(self, body: dict[str, Any], prompt: str) -> int:
-        self.meanwhile()
         with self._lock:
             self.asked.append(body)
-            engine = self.policy(prompt, self.engines)
-        return engine.serve(prompt)
+            user = f"{body['user']}{USER_END}" if "user" in body else ""
+            engine = self.policy(user + prompt, self.engines)
+            engine.load += 1
+        self.meanwhile()
+        tokens = engine.serve(prompt)
+        with self._lock:
+            engine.load -= 1
+        return tokens
 
     def _stream(self, body: dict[str, Any]) -> Iterator[str]:
         tokens = self._serve(body, body["prompt"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from kvstrata.verify.check import Json, UnableError, UnmetError
 from kvstrata.verify.locality import judge
-from kvstrata.verify.locality.conversation import MANY, Conversation, Sizes, how_many
-from kvstrata.verify.locality.replicas import MixedError, Reading, server
+from kvstrata.verify.locality.conversation import LONGER, MANY, Conversation, Sizes, how_many
+from kvstrata.verify.locality.replicas import MixedError, Reading, servers
 from kvstrata.verify.synthetic import Writer
 
 
@@ -51,57 +53,64 @@ def test_too_few_turns_prove_nothing_either_way() -> None:
 NOTHING = Reading(0, 0, 0, 0)
 
 
-def test_the_engine_that_counted_the_request_and_its_tokens_served_it() -> None:
-    assert server({"a": NOTHING, "b": Reading(1, 80, 320, 0)}, 400) == "b"
+def counted(requests: int, tokens: int) -> Reading:
+    return Reading(requests, tokens, 0, 0)
 
 
-def test_an_engine_with_other_traffic_does_no_harm_where_another_one_counted_exactly_this_request() -> None:
-    assert server({"a": Reading(5, 900, 0, 0), "b": Reading(1, 0, 320, 80)}, 400) == "b"
+def test_requests_of_the_same_time_are_told_apart_by_their_tokens() -> None:
+    deltas = {"a": counted(2, 300 + 320), "b": counted(1, 305), "c": NOTHING}
+    assert servers(deltas, {1: 300, 2: 305, 3: 320}) == {1: "a", 2: "b", 3: "a"}
+
+
+def test_requests_of_the_same_time_are_waited_for() -> None:
+    assert servers({"a": counted(1, 300), "b": NOTHING}, {1: 300, 2: 305}) is None
 
 
 @pytest.mark.parametrize(
     "deltas",
     [
-        {"a": Reading(2, 800, 0, 0), "b": NOTHING},
-        {"a": Reading(1, 400, 0, 0), "b": Reading(1, 400, 0, 0)},
-        {"a": Reading(-3, -400, 0, 0), "b": NOTHING},
+        {"a": counted(1, 300), "b": counted(1, 300)},
+        {"a": counted(2, 900), "b": NOTHING},
+        {"a": counted(2, 600), "b": counted(1, 70)},
+        {"a": counted(-4, -900), "b": counted(7, 1500)},
     ],
 )
-def test_a_request_that_cannot_be_told_from_others_is_mixed(deltas: dict[str, Reading]) -> None:
+def test_requests_of_the_same_time_that_cannot_be_told_apart_are_mixed(deltas: dict[str, Reading]) -> None:
     with pytest.raises(MixedError):
-        server(deltas, 400)
-
-
-@pytest.mark.parametrize("deltas", [{"a": NOTHING, "b": NOTHING}, {"a": Reading(1, 7, 0, 0), "b": NOTHING}])
-def test_a_request_that_is_not_counted_yet_is_waited_for(deltas: dict[str, Reading]) -> None:
-    assert server(deltas, 400) is None
+        servers(deltas, {1: 300, 2: 300})
 
 
 # -- what is said ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("replicas", range(2, 60))
-def test_a_router_that_goes_round_never_meets_a_conversation_at_the_same_replica_again(replicas: int) -> None:
+def test_the_number_of_conversations_is_no_multiple_of_the_number_of_replicas(replicas: int) -> None:
     count = how_many(replicas)
     assert count % replicas != 0
     assert count > replicas or count == MANY
 
 
+def test_no_two_sums_of_two_first_turns_are_alike() -> None:
+    sums = [one + other for one, other in itertools.combinations(LONGER, 2)]
+    assert len(set(sums)) == len(sums)
+    assert len(LONGER) > MANY
+
+
 def test_each_turn_begins_with_all_of_the_turn_before_and_no_two_conversations_begin_alike() -> None:
     writer, sizes = Writer("seed", 2.0), Sizes(320, 96)
-    one, other = Conversation("conversation 1"), Conversation("conversation 2")
+    one, other = Conversation(1), Conversation(2)
     said = [list(one.speak(writer, sizes)) for _ in range(3)]
     assert said[1][: len(said[0])] == said[0]
     assert said[2][: len(said[1])] == said[1]
     assert [message["role"] for message in said[2]] == ["user", "assistant", "user", "assistant", "user"]
     start = other.speak(writer, sizes)[0]["content"]
     assert start.split()[:3] != said[0][0]["content"].split()[:3]
-    assert len(start.split()) == pytest.approx(160, abs=5)
+    assert len(start.split()) == pytest.approx(166, abs=3)
 
 
 def test_the_same_seed_says_the_same_and_another_one_something_else() -> None:
     def first(seed: str) -> str:
-        return Conversation("c").speak(Writer(seed, 2.0), Sizes(320, 96))[0]["content"]
+        return Conversation(1).speak(Writer(seed, 2.0), Sizes(320, 96))[0]["content"]
 
     assert first("one") == first("one")
     assert first("one").split()[2:] != first("two").split()[2:]

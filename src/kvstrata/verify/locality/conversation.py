@@ -11,6 +11,9 @@ FIRST_TOKENS = 272
 MORE_TOKENS = 48
 # With more replicas than this the number of conversations stays: chance would hit one in eight at most.
 MANY = 7
+# By how many tokens first turns are longer than the shortest: no two of these sums of two are alike, so that the
+# tokens that an engine counted tell whose turns they were.
+LONGER = (0, 4, 12, 28, 48, 80, 120, 176)
 
 type Messages = list[dict[str, str]]
 
@@ -18,8 +21,8 @@ type Messages = list[dict[str, str]]
 def how_many(replicas: int) -> int:
     """Conversations for a site: more of them than replicas while those are few.
 
-    One turn after the other is asked of all of them in the same order, so the number is no multiple of the number of
-    replicas: with a multiple, a router that goes round would meet each conversation at the same replica again.
+    The number is no multiple of the number of replicas: with a multiple, a router that goes round could meet each
+    conversation at the same replica again.
     """
     return replicas + 1 if replicas <= MANY else MANY
 
@@ -40,12 +43,17 @@ class Sizes:
 
 @dataclass
 class Conversation:
-    """One of them. `warm` is the replica that served its last turn."""
+    """One of them. `warm` is the replica that served its last turn, None where that is not known."""
 
-    name: str
+    number: int
     messages: Messages = field(default_factory=list)
     turns: int = 0
     warm: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in texts and in the report."""
+        return f"conversation {self.number}"
 
     def speak(self, writer: Writer, sizes: Sizes) -> Messages:
         """The messages of the next turn: all that was said, an answer and a new question.
@@ -54,7 +62,8 @@ class Conversation:
         """
         self.turns += 1
         if not self.messages:
-            self.messages = [{"role": "user", "content": writer.text(self.name, sizes.first)}]
+            length = sizes.first + LONGER[self.number % len(LONGER)]
+            self.messages = [{"role": "user", "content": writer.text(self.name, length)}]
             return self.messages
         told = {
             role: writer.more(f"{self.name} {role} {self.turns}", sizes.more // 2) for role in ("assistant", "user")

@@ -15,8 +15,9 @@ LEAST = 6
 
 @dataclass(frozen=True)
 class Turn:
-    """One request. `expected` is the replica that served the turn before, None for a first turn; tokens are those of
-    the prompt, `first_token_s` is seconds until the answer's only token.
+    """One request. `expected` is the replica that served the turn before, None where that is not known.
+
+    Tokens are those of the prompt, `first_token_s` is seconds until the answer's only token.
     """
 
     conversation: str
@@ -59,7 +60,7 @@ def locality(turns: Sequence[Turn], replicas: int, mixed: int, data: dict[str, J
     """
     later = [turn for turn in turns if turn.expected is not None]
     warm = [turn for turn in later if turn.warm]
-    cold = [turn for turn in turns if not turn.warm]
+    cold = [turn for turn in turns if turn.number == 1]
     if not enough(turns):
         why = f"; {mixed} could not be told from other traffic" if mixed else ""
         raise UnableError(f"only {len(later)} follow-up turns were seen, {LEAST} are needed{why}")

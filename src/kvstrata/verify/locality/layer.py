@@ -1,13 +1,15 @@
-"""Talk through the router, one turn at a time, and see from the engines' counters who answers."""
+"""Talk through the router, and see from the engines' counters who answers."""
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from kvstrata.cluster import Router
-from kvstrata.verify.check import Check, Json, NotCheckedError, Question
+from kvstrata.verify.check import Check, Json, NotCheckedError, Question, UnableError, UnmetError
 from kvstrata.verify.context import NodeContext, SiteContext
 from kvstrata.verify.http import Service
 from kvstrata.verify.locality import judge
@@ -19,6 +21,8 @@ TABLE = "locality"
 # No turn begins after `ENOUGH_S` when those seen are enough for a verdict, and none after `MOST_S`.
 ENOUGH_S = 12.0
 MOST_S = 60.0
+# Rounds that other traffic may make unclear before the rest is all there is.
+UNCLEAR = 2
 
 
 def checks(site: SiteContext) -> Iterator[Check]:
@@ -43,9 +47,22 @@ def _ask(site: SiteContext, ctx: NodeContext, router: Router) -> Check:
         replicas = len(site.cluster.engines)
         if replicas < 2:
             raise NotCheckedError("that a conversation comes back to its replica is not proven: there is one replica")
-        talk = _Talk(site, ctx.service(router.host, router.port, site.timeout_s), _replicas(site, ctx))
-        talk.run(how_many(replicas))
-        return judge.locality(talk.turns, replicas, talk.mixed, data)
+        service, engines = ctx.service(router.host, router.port, site.timeout_s), _replicas(site, ctx)
+
+        def asked(names_user: bool, data: dict[str, Json]) -> str:
+            talk = _Talk(site, service, engines, names_user)
+            talk.run(how_many(replicas))
+            return judge.locality(talk.turns, replicas, talk.mixed, data)
+
+        try:
+            return asked(False, data)
+        except UnmetError as unmet:
+            try:
+                seen = asked(True, {})
+            except (UnmetError, UnableError):
+                raise unmet from None
+            # By choice of its policy: no failure, but clients must know.
+            return f"only where requests name their `user`: {seen}. Where they do not: {unmet}"
 
     return question.ask(probe, data)
 
@@ -62,72 +79,70 @@ def _replicas(site: SiteContext, routing: NodeContext) -> Replicas:
 
 @dataclass
 class _Talk:
-    """The conversations as they go on. Turns that cannot be told from other traffic end theirs; a new one begins."""
+    """The conversations as they go on. After a turn that other traffic made unclear, it is not known who is warm."""
 
     site: SiteContext
     router: Service
     replicas: Replicas
+    names_user: bool
     turns: list[judge.Turn] = field(default_factory=list)
     mixed: int = 0
-    _begun: int = 0
-    _known: dict[str, Reading] = field(default_factory=dict)
 
     def run(self, conversations: int) -> None:
-        """Every turn of every conversation, or as many as fit into the time."""
+        """Round after round, each with the next turn of every conversation, or as many as fit into the time."""
         cluster, began = self.site.cluster, time.monotonic()
         chunk = max((node.lmcache.chunk_size for node in cluster.nodes if node.lmcache), default=0)
         sizes = Sizes.of(chunk, cluster.model.max_model_len)
-        writer = self._writer()
+        # With a seed of its own: what a first attempt left in caches must not serve a second one.
+        seed = f"{self.site.seed}{'u' if self.names_user else ''}"
+        writer = Writer.of(self.replicas.any(), cluster.model.name, seed)
         self.site.say(f"{conversations} conversations of {TURNS} turns through the router")
-        live = [self._begin() for _ in range(conversations)]
-        self._known = self.replicas.read()
-        for _ in range(TURNS):
-            for place, conversation in enumerate(live):
-                if time.monotonic() - began > (ENOUGH_S if judge.enough(self.turns) else MOST_S):
-                    return
-                try:
-                    self._turn(conversation, conversation.speak(writer, sizes))
-                except MixedError:
-                    self.mixed += 1
-                    live[place] = self._begin()
-                    self._known = self.replicas.read()
+        live = [Conversation(number) for number in range(conversations)]
+        clear = 0
+        for _ in range(TURNS + UNCLEAR):
+            if clear == TURNS or time.monotonic() - began > (ENOUGH_S if judge.enough(self.turns) else MOST_S):
+                return
+            clear += self._round(live, [conversation.speak(writer, sizes) for conversation in live])
 
-    def _writer(self) -> Writer:
-        return Writer.of(self.replicas.any(), self.site.cluster.model.name, self.site.seed)
+    def _round(self, live: Sequence[Conversation], said: Sequence[Messages]) -> bool:
+        """Send a turn of each conversation at the same time; whether it is clear who served which."""
+        before = self.replicas.read()
+        with ThreadPoolExecutor(len(live)) as pool:
+            answers = list(pool.map(self._send, live, said))
+        asked = list(zip(live, answers, strict=True))
+        try:
+            served, now = self.replicas.served(before, {talk.number: tokens for talk, (tokens, _) in asked})
+        except MixedError:
+            self.mixed += len(live)
+            for talk in live:
+                talk.warm = None
+            return False
+        for talk, (tokens, took) in asked:
+            name = served[talk.number]
+            delta = now[name] - before[name]
+            self._keep(talk, name, tokens, delta.times(tokens / delta.tokens), took)
+        return True
 
-    def _begin(self) -> Conversation:
-        self._begun += 1
-        return Conversation(f"conversation {self._begun}")
-
-    def _turn(self, conversation: Conversation, said: Messages) -> None:
-        body = {
+    def _send(self, conversation: Conversation, said: Messages) -> tuple[int, float]:
+        """Send a turn; how many tokens its prompt has, and the seconds it took."""
+        body: dict[str, object] = {
             "model": self.site.cluster.model.name,
             "messages": said,
             # The answer is its first token: when it is there, the prompt was read.
             "max_tokens": 1,
             "temperature": 0,
-            # For routers whose affinity is the user's.
-            "user": f"{self.site.seed} {conversation.name}",
         }
-        if conversation.warm is not None:
-            # Just before, so that as little other traffic as can be is counted with it.
-            self._known |= self.replicas.read([conversation.warm])
+        if self.names_user:
+            # Not alike at their beginnings: some routers compare these as they compare texts.
+            body["user"] = hashlib.sha256(f"{self.site.seed} {conversation.name}".encode()).hexdigest()[:16]
         started = time.monotonic()
         answer = self.router.post("/v1/chat/completions", body, self.site.timeout_s)
         took = time.monotonic() - started
-        tokens = int((answer.get("usage") or {}).get("prompt_tokens", 0))
-        name, delta = self.replicas.served(self._known, tokens, conversation.warm)
-        self._known[name] += delta
-        turn = judge.Turn(
-            conversation.name,
-            conversation.turns,
-            name,
-            conversation.warm,
-            tokens,
-            round(delta.local),
-            round(delta.external),
-            took,
-        )
+        return int((answer.get("usage") or {}).get("prompt_tokens", 0)), took
+
+    def _keep(self, conversation: Conversation, name: str, tokens: int, delta: Reading, took: float) -> None:
+        local, external = round(delta.local), round(delta.external)
+        turn = judge.Turn(conversation.name, conversation.turns, name, conversation.warm, tokens, local, external, took)
         conversation.warm = name
         self.turns.append(turn)
-        self.site.tables.setdefault(TABLE, []).append(turn.as_row())
+        self.site.tables.setdefault(TABLE, []).append(turn.as_row() | {"names_user": self.names_user})

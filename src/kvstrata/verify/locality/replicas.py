@@ -1,8 +1,9 @@
-"""Which replica served a request: from the counters of all engines, read before and after it."""
+"""Which replica served which request: from the counters of all engines, read before and after."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,14 +15,11 @@ from kvstrata.verify.http import Service, UnansweredError
 AT_ONCE = 32
 # Counters are published a moment after the answer.
 SETTLE_S = 3.0
-EXPECTED_S = 0.5
-# Up to so many engines all are asked each time.
-FEW = 16
 POLL_S = 0.05
 
 
 class MixedError(Exception):
-    """Other requests were served at the same time: the counters do not tell who served this one."""
+    """Other requests were served at the same time: the counters do not tell who served these."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,9 @@ class Reading:
         """All of them, wherever they came from."""
         return self.computed + self.local + self.external
 
-    def __add__(self, other: Reading) -> Reading:
-        """Both together."""
-        return Reading(
-            self.requests + other.requests,
-            self.computed + other.computed,
-            self.local + other.local,
-            self.external + other.external,
-        )
+    def times(self, share: float) -> Reading:
+        """A share of it."""
+        return Reading(self.requests * share, self.computed * share, self.local * share, self.external * share)
 
     def __sub__(self, other: Reading) -> Reading:
         """What was counted since `other`."""
@@ -73,17 +66,34 @@ def reading(text: str) -> Reading:
     )
 
 
-def server(deltas: Mapping[str, Reading], tokens: int) -> str | None:
-    """The one engine that served just one request, of `tokens` prompt tokens; None while no engine counted it yet.
+def servers(deltas: Mapping[str, Reading], tokens: Mapping[int, int]) -> dict[int, str] | None:
+    """Who served which of several requests, `tokens` being the prompt tokens of each; None until all are counted.
 
-    Raises MixedError when it cannot be told from other requests. Such on other engines do no harm.
+    An engine's requests are those whose tokens add up to what it counted. Raises MixedError when that fits in no way,
+    or in more than one.
     """
-    mine = [name for name, delta in deltas.items() if delta.requests == 1 and delta.tokens == tokens]
-    if len(mine) == 1:
-        return mine[0]
-    if mine or any(delta.requests > 1 or delta.requests < 0 for delta in deltas.values()):
+    counted = {name: delta for name, delta in deltas.items() if delta.requests != 0}
+    if sum(delta.requests for delta in counted.values()) < len(tokens):
+        return None
+    ways = list(itertools.islice(_ways(list(counted.items()), dict(tokens)), 2))
+    if len(ways) != 1:
         raise MixedError
-    return None
+    return ways[0]
+
+
+def _ways(counted: Sequence[tuple[str, Reading]], left: Mapping[int, int]) -> Iterator[dict[int, str]]:
+    """Every way to give each request to an engine, the engines one after the other."""
+    if not counted:
+        if not left:
+            yield {}
+        return
+    (name, delta), *rest = counted
+    for chosen in itertools.combinations(left, max(0, round(delta.requests))):
+        if sum(left[request] for request in chosen) != delta.tokens:
+            continue
+        remaining = {request: tokens for request, tokens in left.items() if request not in chosen}
+        for others in _ways(rest, remaining):
+            yield dict.fromkeys(chosen, name) | others
 
 
 class Replicas:
@@ -97,35 +107,30 @@ class Replicas:
         """One of them, for what any engine can answer."""
         return next(iter(self._services.values()))
 
-    def read(self, names: Iterable[str] | None = None) -> dict[str, Reading]:
-        """The counters of these engines, or of all; UnableError names one that gives none."""
+    def read(self) -> dict[str, Reading]:
+        """Every engine's counters; UnableError names one that gives none."""
 
-        def one(name: str) -> tuple[str, Reading]:
+        def one(item: tuple[str, Service]) -> tuple[str, Reading]:
+            name, service = item
             try:
-                return name, reading(self._services[name].text("/metrics"))
+                return name, reading(service.text("/metrics"))
             except UnansweredError as error:
                 raise UnableError(f"{name} gives no metrics: {error}") from error
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(pool.map(one, self._services if names is None else names))
+            return dict(pool.map(one, self._services.items()))
 
-    def served(self, before: Mapping[str, Reading], tokens: int, expected: str | None) -> tuple[str, Reading]:
-        """Who served the request since `before`, and what it counted of it. Or MixedError.
+    def served(
+        self, before: Mapping[str, Reading], tokens: Mapping[int, int]
+    ) -> tuple[dict[int, str], dict[str, Reading]]:
+        """Who served each of several requests since `before`, and the counters of all now. Or MixedError."""
 
-        Where there are many engines, the expected one is asked alone first.
-        """
-        if expected is not None and len(self._services) > FEW:
-            found = wait.until(lambda: self._server(before, tokens, [expected]), EXPECTED_S, POLL_S)
-            if found is not None:
-                return found
-        found = wait.until(lambda: self._server(before, tokens, None), SETTLE_S, POLL_S)
+        def settled() -> tuple[dict[int, str], dict[str, Reading]] | None:
+            now = self.read()
+            found = servers({name: now[name] - before[name] for name in now}, tokens)
+            return None if found is None else (found, now)
+
+        found = wait.until(settled, SETTLE_S, POLL_S)
         if found is None:
             raise MixedError
         return found
-
-    def _server(
-        self, before: Mapping[str, Reading], tokens: int, names: Iterable[str] | None
-    ) -> tuple[str, Reading] | None:
-        deltas = {name: now - before[name] for name, now in self.read(names).items()}
-        name = server(deltas, tokens)
-        return None if name is None else (name, deltas[name])
