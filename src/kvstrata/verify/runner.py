@@ -117,7 +117,7 @@ def verify(
         tiers=outcome,
         started_at=began.isoformat(timespec="seconds"),
         duration_s=time.monotonic() - started,
-        measured=site.tables,
+        measured=masks.masked_tables(site.tables, secrets),
     )
 
 
