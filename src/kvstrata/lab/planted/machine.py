@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kvstrata.lab import drives, paths, shell
 from kvstrata.lab.errors import LabError
+from kvstrata.lab.planted.services import written
 from kvstrata.lab.planted.site import Node, Site
 from kvstrata.paths import PROJECT
 
@@ -15,8 +16,9 @@ _DRIVE_GIB = 4
 _MARK = ("-m", "comment", "--comment", "kvstrata-planted")
 _LOSS = 0.05
 _SKEW_S = 30
-_FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
-_SSHD = "/etc/ssh/sshd_config.d/planted.conf"
+_CLOCK_MARK = "kvstrata-planted"
+# Before /usr/bin in the PATH of what is run over SSH.
+_DATE = "/usr/local/bin/date"
 _FACT = "/etc/ansible/facts.d/kvstrata_drives.fact"
 _THROTTLED_SHARE = 0.2
 
@@ -127,16 +129,14 @@ def empty_the_drive(site: Site) -> None:
 
 
 def skew_the_clock(site: Site) -> None:
-    """Have what is run over SSH on node2 see another time."""
-    node = site.node("node2")
-    values = f"LD_PRELOAD={_FAKETIME} FAKETIME=+{_SKEW_S}s FAKETIME_DONT_FAKE_MONOTONIC=1"
-    node.run(
-        f"[ -e {_FAKETIME} ] || {{ apt-get -q update && apt-get -q -y --no-install-recommends install libfaketime; }}\n"
-        f"echo SetEnv {values} > {_SSHD}\nsystemctl reload ssh",
-        timeout_s=300,
-    )
+    """Have `date` on node2 tell another time.
+
+    Not the kernel's clock, which is this machine's, and not libfaketime for all that is run: sleeps fail under it.
+    """
+    wrapper = f"#!/bin/sh\n# {_CLOCK_MARK}\nexec /usr/bin/date --date='+{_SKEW_S} seconds' \"$@\"\n"
+    site.node("node2").run(f"[ ! -e {_DATE} ]\n{written(_DATE, wrapper)}\nchmod 755 {_DATE}")
 
 
 def right_the_clock(site: Site) -> None:
-    """Have it see the kernel's."""
-    site.node("node2").run(f"if [ -e {_SSHD} ]; then rm {_SSHD}; systemctl reload ssh; fi")
+    """Have it tell the kernel's."""
+    site.node("node2").run(f"if grep -q {_CLOCK_MARK} {_DATE} 2>/dev/null; then rm {_DATE}; fi")
