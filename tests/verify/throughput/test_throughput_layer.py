@@ -14,13 +14,19 @@ from kvstrata.verify import throughput
 from kvstrata.verify.check import Check, Status
 from kvstrata.verify.context import NodeContext, SiteContext
 from kvstrata.verify.document import Measured
-from kvstrata.verify.throughput import baseline
+from kvstrata.verify.throughput import baseline, judge
 from tests.verify.fakes import documents
 from tests.verify.fakes.replicas import FakeServing, by_prefix
 from tests.verify.fakes.shell import FakeShell
 
 ROUTER = ("10.9.0.11", 9000)
 SETTINGS = {"concurrency": 4, "requests": 8, "prompt_tokens": 64, "output_tokens": 5}
+
+
+@pytest.fixture(autouse=True)
+def never_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These loads are over at once, and engines, router and sender are one process."""
+    monkeypatch.setattr(judge, "BUSY_SHARE", 1000.0)
 
 
 class Run:
