@@ -19,6 +19,7 @@ _ENGINE = ("/etc/kvstrata/vllm/0.yaml", "vllm@0.service")
 _ROUTER = "vllm-router.service"
 _OTHER_MODEL = f"{lab_llama.NAME}-planted"
 _OTHER_SEED = 2
+_NOTICED_S = 12
 # Where a node keeps a file that was changed; not in /run, for a reboot would leave the change alone.
 _KEPT = "/var/lib/kvstrata-planted"
 
@@ -112,13 +113,24 @@ def edit(node: Node, path: str, unit: str, change: Callable[[str], str]) -> None
     """Change a file of the node, keep what it was, and restart the unit that reads it."""
     kept = _kept(path)
     text = change(node.run(f"cat {path}"))
-    node.run(f"mkdir -p {_KEPT}\n[ -e {kept} ] || cp -p {path} {kept}\n{written(path, text)}\nsystemctl restart {unit}")
+    node.run(f"mkdir -p {_KEPT}\n[ -e {kept} ] || cp -p {path} {kept}\n{written(path, text)}\n{restart(unit)}")
 
 
 def put_back(node: Node, path: str, unit: str) -> None:
     """Undo `edit`, if it was made."""
     kept = _kept(path)
-    node.run(f"if [ -e {kept} ]; then cp -p {kept} {path}; rm {kept}; systemctl restart {unit}; fi")
+    node.run(f"if [ -e {kept} ]; then cp -p {kept} {path}; rm {kept}; {restart(unit)}; fi")
+
+
+def restart(unit: str) -> str:
+    """The command that restarts a unit so that those who depend on it notice.
+
+    LMCache's worker in an engine registers again only when a PING, every 5 s, had no answer for 5 s: it never learns of
+    a cache daemon that was away for less (LMCache 0.5.6, vllm_multi_process_adapter.py).
+    """
+    if unit == _CACHE[1]:
+        return f"systemctl stop {unit}; sleep {_NOTICED_S}; systemctl start {unit}"
+    return f"systemctl restart {unit}"
 
 
 def drop_in(node: Node, unit: str, text: str) -> None:
