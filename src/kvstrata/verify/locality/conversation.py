@@ -13,7 +13,7 @@ MORE_TOKENS = 48
 MANY = 7
 # By how many tokens first turns are longer than the shortest: no two of these sums of two are alike, so that the
 # tokens that an engine counted tell whose turns they were.
-LONGER = (0, 4, 12, 28, 48, 80, 120, 176)
+LONGER = (0, 16, 48, 112, 192, 320, 480, 704)
 
 type Messages = list[dict[str, str]]
 

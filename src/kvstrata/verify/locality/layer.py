@@ -21,8 +21,8 @@ TABLE = "locality"
 # No turn begins after `ENOUGH_S` when those seen are enough for a verdict, and none after `MOST_S`.
 ENOUGH_S = 12.0
 MOST_S = 60.0
-# Rounds that other traffic may make unclear before the rest is all there is.
-UNCLEAR = 2
+# Rounds more than four at most, where some are unclear: each costs the follow-up turns of two.
+UNCLEAR = 6
 
 
 def checks(site: SiteContext) -> Iterator[Check]:

@@ -14,7 +14,7 @@ from kvstrata.verify.http import Service, UnansweredError
 # Engines that are asked at the same time.
 AT_ONCE = 32
 # Counters are published a moment after the answer.
-SETTLE_S = 3.0
+SETTLE_S = 6.0
 POLL_S = 0.05
 
 
