@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kvstrata.node import lmcache_liveness
+
 CREDENTIAL = "stores"
 
 
@@ -51,7 +53,9 @@ def main(args: Sequence[str]) -> int:
     argv = build_argv(json.loads(Path(args[0]).read_text()), os.environ)
 
     from lmcache.cli.main import main as lmcache_main
+    from lmcache.v1.multiprocess.modules.management import ManagementModule
 
+    lmcache_liveness.install(ManagementModule)
     sys.argv = argv
     return int(lmcache_main() or 0)
 
