@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from kvstrata.lab import shell
-from kvstrata.lab.planted.services import written
+from kvstrata.lab.planted.services import restart, written
 from kvstrata.lab.planted.site import Site
 from kvstrata.paths import PROJECT
 
@@ -43,7 +43,7 @@ def plant(site: Site) -> None:
     for node in site.nodes:
         lines = [written(f"{FOLDER}/{name}.pem", files[name]) for name in ("ca", "cert", "key")]
         node.run("\n".join([f"mkdir -p {FOLDER}", *lines, f"chmod 600 {FOLDER}/key.pem"]))
-    _deploy(inventory(site))
+    _deploy(site, inventory(site))
     # systemd hands a store its certificate when it starts: only this one is started anew.
     site.node("node2").run(f"{written(f'{FOLDER}/cert.pem', files['expired'])}\nsystemctl restart kvrocks@d0.service")
 
@@ -52,16 +52,19 @@ def unplant(site: Site) -> None:
     """Deploy stores and caches as they were."""
     if not inventory(site).exists():
         return
-    _deploy(site.inventory)
+    _deploy(site, site.inventory)
     for node in site.nodes:
         node.run(f"rm -rf {FOLDER}")
     shutil.rmtree(inventory(site))
 
 
-def _deploy(at: Path) -> None:
+def _deploy(site: Site, at: Path) -> None:
     base = ("env", f"ANSIBLE_CONFIG={PROJECT / 'ansible.cfg'}", "ansible-playbook", f"--inventory={at}")
     shell.run((*base, str(PROJECT / "playbooks" / "stores.yml")), timeout_s=600)
     shell.run((*base, str(PROJECT / "playbooks" / "serving.yml"), "--tags=lmcache"), timeout_s=600)
+    for node in site.nodes:
+        # Once more, and slowly: Ansible's restart may be too quick for the engine to notice.
+        node.run(restart("lmcache.service"))
 
 
 def certificates(addresses: list[IPv4Address], now: datetime) -> dict[str, str]:

@@ -95,6 +95,7 @@ FAULTS = (
         "stores deployed with TLS, then d0 of node2 is given a certificate that has expired",
         certificate.plant,
         certificate.unplant,
+        besides=frozenset({"breakers open"}),
         inventory=certificate.inventory,
     ),
     Fault(

@@ -75,7 +75,8 @@ def one(site: Site, fault: Fault, say: Callable[[str], None], *, after: bool = T
     try:
         with planted(site, fault):
             say(f"{fault.name}: verifying")
-            told, others, follows = read(verify(fault.inventory(site)), fault.check, fault.host)
+            document = verify(fault.inventory(site))
+            told, others, follows = read(document, fault.check, fault.host)
             say(f"{fault.name}: taking it away")
     except LabError as error:
         return Row(fault.name, fault.check, fault.how, "", (), (), None, time.monotonic() - started, str(error))
@@ -88,6 +89,10 @@ def one(site: Site, fault: Fault, say: Callable[[str], None], *, after: bool = T
     took = round(time.monotonic() - started, 1)
     row = Row(fault.name, fault.check, fault.how, told, others, follows, well, took)
     say(f"{fault.name}: {'ok' if row.ok else 'NOT ok'} after {took:.0f} s: {told or 'not named'}")
+    if not told:
+        for entry in document["checks"]:
+            if entry["id"] == fault.check:
+                say(f"{fault.name}: {entry['id']} on {entry['host']} says {entry['status']}: {entry['seen']}")
     for other in others:
         say(f"{fault.name}: also failed: {other}")
     return row
