@@ -76,7 +76,7 @@ FAULTS = (
         "slow-drive",
         "host.drive_speed",
         "node2",
-        "d0's baseline is recorded (the role nvme), then its reads are throttled to a fifth of that (blkio)",
+        "d0's baseline is recorded (the role nvme), then its reads are throttled to a twentieth of that (blkio)",
         machine.throttle,
         machine.unthrottle,
     ),

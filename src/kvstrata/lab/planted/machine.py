@@ -20,7 +20,7 @@ _CLOCK_MARK = "kvstrata-planted"
 # Before /usr/bin in the PATH of what is run over SSH.
 _DATE = "/usr/local/bin/date"
 _FACT = "/etc/ansible/facts.d/kvstrata_drives.fact"
-_THROTTLED_SHARE = 0.2
+_THROTTLED_SHARE = 0.05
 
 
 def mount_another_drive(site: Site) -> None:
@@ -87,7 +87,7 @@ def _delete_rules(node: Node) -> None:
 
 
 def throttle(site: Site) -> None:
-    """Record what d0 of node2 reads, then let it read a fifth of that."""
+    """Record what d0 of node2 reads, then let it read a twentieth of that."""
     node = site.node("node2")
     argv = ["ansible-playbook", str(PROJECT / "playbooks" / "hosts.yml"), f"--inventory={site.inventory}"]
     argv += ["--limit=node2", "--tags=nvme", "--extra-vars=nvme_baseline=always"]
