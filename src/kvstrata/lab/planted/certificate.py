@@ -63,7 +63,7 @@ def _deploy(site: Site, at: Path) -> None:
     shell.run((*base, str(PROJECT / "playbooks" / "stores.yml")), timeout_s=600)
     shell.run((*base, str(PROJECT / "playbooks" / "serving.yml"), "--tags=lmcache"), timeout_s=600)
     for node in site.nodes:
-        # Once more, and slowly: Ansible's restart may be too quick for the engine to notice.
+        # Once more with the engine, which may not have noticed Ansible's.
         node.run(restart("lmcache.service"))
 
 

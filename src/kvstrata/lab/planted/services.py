@@ -19,7 +19,6 @@ _ENGINE = ("/etc/kvstrata/vllm/0.yaml", "vllm@0.service")
 _ROUTER = "vllm-router.service"
 _OTHER_MODEL = f"{lab_llama.NAME}-planted"
 _OTHER_SEED = 2
-_NOTICED_S = 12
 # Where a node keeps a file that was changed; not in /run, for a reboot would leave the change alone.
 _KEPT = "/var/lib/kvstrata-planted"
 
@@ -123,14 +122,13 @@ def put_back(node: Node, path: str, unit: str) -> None:
 
 
 def restart(unit: str) -> str:
-    """The command that restarts a unit so that those who depend on it notice.
+    """The command that restarts a unit, and with the cache daemon its engine.
 
-    LMCache's worker in an engine registers again only when a PING, every 5 s, had no answer for 5 s: it never learns of
-    a cache daemon that was away for less (LMCache 0.5.6, vllm_multi_process_adapter.py).
+    An engine's worker registers again only when one of its PINGs had no answer. It begins to send them with its first
+    store, and a daemon that is back in seconds answers the next: the engine would run without its cache from then on
+    (LMCache 0.5.6, vllm_multi_process_adapter.py).
     """
-    if unit == _CACHE[1]:
-        return f"systemctl stop {unit}; sleep {_NOTICED_S}; systemctl start {unit}"
-    return f"systemctl restart {unit}"
+    return f"systemctl restart {unit}" + (f" && systemctl restart {_ENGINE[1]}" if unit == _CACHE[1] else "")
 
 
 def drop_in(node: Node, unit: str, text: str) -> None:
