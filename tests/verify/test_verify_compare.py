@@ -150,7 +150,7 @@ def test_nodes_that_were_left_out_are_told_once_and_not_check_by_check(site: Sit
     differences = compare(whole, part)
     assert differences.nodes_gone == ("node2",)
     # Without its neighbour nobody looks from outside.
-    assert {change.id for change in differences.checks} <= {"store.fabric", "cache.closed"}
+    assert {change.id for change in differences.checks} <= {"host.link", "store.fabric", "cache.closed"}
     assert compare(part, whole).nodes_added == ("node2",)
 
 

@@ -87,12 +87,12 @@ def test_units_are_started_again_whatever_ends_the_block(error: type[BaseExcepti
 
 
 def test_sigterm_ends_the_block_and_units_are_started_again() -> None:
-    systemd = Systemd()
+    systemd, before = Systemd(), signal.getsignal(signal.SIGTERM)
     with pytest.raises(stops.TerminatedError), stops.sigterm_raises(), _made(systemd):
         os.kill(os.getpid(), signal.SIGTERM)
     assert "systemctl stop -- kvrocks@d0.service lmcache.service" in systemd.shell.ran
     assert not set(UNITS) & systemd.down
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
