@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from kvstrata.bench.cli import app
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.serving import figures, report, report_html, report_markdown
-from kvstrata.bench.serving.figures import Prices
 from kvstrata.bench.serving.profile import profiles
 from kvstrata.bench.serving.record import Record, to_json
 from kvstrata.bench.serving.report_cells import HEADS, cells
 from kvstrata.bench.serving.report_file import read
+from kvstrata.cluster import Prices
 from tests.bench.serving import recorded
 
 

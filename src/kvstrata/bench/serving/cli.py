@@ -18,11 +18,10 @@ from kvstrata.bench.serving import record, report_cli
 from kvstrata.bench.serving import report as reports
 from kvstrata.bench.serving.configurations import PRESETS
 from kvstrata.bench.serving.drivers import NAMES as DRIVERS
-from kvstrata.bench.serving.figures import Prices
 from kvstrata.bench.serving.measure import Keeping, on_site, on_this_machine
 from kvstrata.bench.serving.prepare import Options
 from kvstrata.bench.serving.record import Record
-from kvstrata.cluster import DescribeError, InvalidClusterError, describe
+from kvstrata.cluster import DescribeError, InvalidClusterError, Prices, describe
 
 _DEFAULT = Options()
 

@@ -7,21 +7,14 @@ all answered requests together. Rates are over the whole phase, from the first r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from statistics import median
 
 from kvstrata.bench.serving.model import Phase, TierTokens
 from kvstrata.bench.statistics import paired_ratio, percentile
+from kvstrata.cluster import Prices
 
 PERCENTS = (50, 95, 99)
-
-
-@dataclass(frozen=True)
-class Prices:
-    """What an hour of one GPU costs."""
-
-    gpu_hour: float
-    currency: str
 
 
 @dataclass(frozen=True)
@@ -156,8 +149,3 @@ def _ratios(mine: Mapping[int, Figures], base: Mapping[int, Figures]) -> dict[st
 
     found = {name: paired_ratio(read(mine, name), read(base, name)) for name in COMPARED}
     return {name: ratio for name, ratio in found.items() if ratio is not None}
-
-
-def names() -> list[str]:
-    """Return the names of all figures."""
-    return [field.name for field in fields(Figures)]

@@ -8,9 +8,10 @@ from typing import Any
 
 from kvstrata.bench.serving import figures, profile
 from kvstrata.bench.serving.configurations import REFERENCE
-from kvstrata.bench.serving.figures import Figures, Prices, Row
+from kvstrata.bench.serving.figures import Figures, Row
 from kvstrata.bench.serving.profile import Profile
 from kvstrata.bench.serving.record import Record
+from kvstrata.cluster import Prices
 
 
 @dataclass(frozen=True)

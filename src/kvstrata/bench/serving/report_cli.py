@@ -13,8 +13,8 @@ from kvstrata.bench import terminal
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.serving import report as reports
 from kvstrata.bench.serving import report_html, report_markdown, report_table
-from kvstrata.bench.serving.figures import Prices
 from kvstrata.bench.serving.report_file import read
+from kvstrata.cluster import Prices
 
 PLAIN_WIDTH = 240
 
