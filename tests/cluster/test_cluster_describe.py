@@ -13,9 +13,12 @@ from kvstrata.cluster import DescribeError, InvalidClusterError, describe
 from kvstrata.cluster.describe import find_root
 
 MINIMAL: dict[str, Any] = {
-    "schema": 1,
+    "schema": 2,
     "site": "lab",
-    "profile": "cpu",
+    "profile": "router",
+    "accelerator": "cpu",
+    "edge": None,
+    "firewall": None,
     "model": {"name": "m", "path": "/m", "max_model_len": 10, "dtype": "float32"},
     "nodes": [
         {
@@ -27,6 +30,8 @@ MINIMAL: dict[str, Any] = {
             "lmcache": None,
             "engines": [],
             "router": None,
+            "edge": None,
+            "etcd": None,
         }
     ],
     "verify": {"tiers": "never", "prompt_tokens": 1, "timeout_s": 1.5, "state_dir": "/s"},
@@ -94,7 +99,7 @@ def test_a_playbook_that_renders_nothing_is_told(ansible: Ansible) -> None:
 
 
 def test_a_playbook_that_renders_something_else_is_told_with_the_place(ansible: Ansible) -> None:
-    ansible.does("pathlib.Path(target).write_text('{\"schema\": 1}')")
+    ansible.does("pathlib.Path(target).write_text('{\"schema\": 2}')")
     with pytest.raises(InvalidClusterError, match="nodes: missing"):
         ansible.describe()
 

@@ -10,12 +10,25 @@ from typing import Any
 
 import pytest
 
-from kvstrata.cluster import InvalidClusterError, Numa, StoreEngine, Tier, TiersPolicy, load, parse
+from kvstrata.cluster import (
+    InvalidClusterError,
+    Numa,
+    Profile,
+    RouterKind,
+    StoreEngine,
+    Tier,
+    TiersPolicy,
+    load,
+    parse,
+)
 
 DOCUMENT: dict[str, Any] = {
-    "schema": 1,
+    "schema": 2,
     "site": "lab",
-    "profile": "cpu",
+    "profile": "router",
+    "accelerator": "cpu",
+    "edge": None,
+    "firewall": None,
     "model": {"name": "m", "path": "/srv/models/m", "max_model_len": 8192, "dtype": "float32"},
     "nodes": [
         {
@@ -49,8 +62,18 @@ DOCUMENT: dict[str, Any] = {
                 "chunk_size": 256,
                 "namespace": "kvs-0123456789abcdef",
             },
-            "engines": [{"unit": "vllm@0.service", "host": "10.1.0.1", "port": 8000}],
-            "router": {"unit": "vllm-router.service", "host": "10.1.0.1", "port": 9000},
+            "engines": [{"unit": "vllm@0.service", "host": "10.1.0.1", "port": 8000, "server": "openai"}],
+            "router": {
+                "unit": "vllm-router.service",
+                "host": "10.1.0.1",
+                "port": 9000,
+                "kind": "vllm-router",
+                "policy": "cache_aware",
+                "metrics_host": "127.0.0.1",
+                "metrics_port": 9100,
+            },
+            "edge": None,
+            "etcd": None,
         }
     ],
     "verify": {"tiers": "if_changed", "prompt_tokens": 4096, "timeout_s": 300, "state_dir": "~/state"},
@@ -111,7 +134,7 @@ def test_limits_load_and_prices_are_the_inventorys_where_it_sets_them() -> None:
     assert (site.verify.throughput.max_ttft_p95_s, site.verify.throughput.max_itl_p50_s) == (1.5, None)
     assert site.prices is not None
     assert (site.prices.gpu_hour, site.prices.currency) == (2.5, "USD")
-
+        ("schema", 1, "schema: 1, this version of kvstrata reads 2"),
 
 def test_an_unknown_node_is_a_key_error() -> None:
     with pytest.raises(KeyError):
@@ -227,3 +250,64 @@ def test_a_wrong_size_or_policy_is_named(field: str, value: object) -> None:
     document["nodes"][0]["lmcache"][field] = value
     with pytest.raises(InvalidClusterError, match=rf"nodes\[0\].lmcache.{field}: "):
         parse(document)
+
+
+def with_edge() -> dict[str, Any]:
+    document = copy.deepcopy(DOCUMENT)
+    document["edge"] = {
+        "port": 8443,
+        "plaintext": False,
+        "ca": "~/state/ca.pem",
+        "keys": [{"name": "team", "value": "hush-hush-key"}],
+        "virtual_address": "10.1.0.100",
+    }
+    document["firewall"] = {"unit": "kvstrata-firewall.service", "client_networks": ["10.2.0.0/16"]}
+    second = copy.deepcopy(document["nodes"][0]) | {"name": "node2"}
+    document["nodes"].append(second)
+    for node in document["nodes"]:
+        node["edge"] = {"unit": "kvstrata-edge.service", "host": "10.1.0.1", "vrrp_unit": None}
+    second["router"] = {**second["router"], "host": "10.1.0.2"}
+    return document
+
+
+def test_a_site_may_have_several_routers_and_an_edge_before_them() -> None:
+    cluster = parse(with_edge())
+    assert [router.url for router in cluster.routers] == ["http://10.1.0.1:9000", "http://10.1.0.2:9000"]
+    assert cluster.edge is not None
+    assert cluster.edge.ca == Path("~/state/ca.pem").expanduser()
+    assert cluster.edge.keys[0].name == "team"
+    assert "hush-hush-key" not in repr(cluster)
+    assert cluster.firewall is not None
+    assert cluster.firewall.client_networks == ("10.2.0.0/16",)
+
+
+def test_a_site_of_dynamo_says_so_of_its_engines_routers_and_etcd() -> None:
+    document = changed("profile", "dynamo")
+    node = document["nodes"][0]
+    node["engines"][0]["server"] = "dynamo"
+    node["router"] |= {"kind": "dynamo-frontend", "policy": "kv"}
+    folder = "/etc/kvstrata/etcd"
+    files = {"ca": f"{folder}/ca.pem", "certificate": f"{folder}/client.pem", "key": f"{folder}/client.key"}
+    node["etcd"] = {"unit": "kvstrata-etcd.service", "host": "10.1.0.1", "port": 2379, **files}
+    cluster = parse(document)
+    assert cluster.profile is Profile.DYNAMO
+    assert cluster.engines[0].of_dynamo
+    assert cluster.routers[0].kind is RouterKind.DYNAMO
+    assert cluster.nodes[0].etcd is not None
+    assert cluster.nodes[0].etcd.url == "https://10.1.0.1:2379"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("profile", "cuda", "profile: 'cuda', allowed is one of router, dynamo"),
+        ("nodes.0.engines.0.server", "sglang", "allowed is one of openai, dynamo, mocker"),
+        ("nodes.0.router.kind", "nginx", "allowed is one of vllm-router, dynamo-frontend"),
+        ("nodes.0.router.policy", ..., r"nodes\[0\]\.router\.policy: missing"),
+        ("edge", {"port": 0}, "edge.port: 0, allowed is 1..65535"),
+        ("firewall", {"unit": "f"}, "firewall.client_networks: missing"),
+    ],
+)
+def test_what_serves_the_site_is_read_as_strictly_as_the_rest(path: str, value: object, message: str) -> None:
+    with pytest.raises(InvalidClusterError, match=message):
+        parse(changed(path, value))

@@ -120,7 +120,7 @@ def test_the_example_uses_every_gpu_it_declares() -> None:
 
 
 def test_the_verifier_understands_the_example(described: Cluster) -> None:
-    assert described.profile == "cuda"
+    assert described.accelerator == "cuda"
     assert [node.name for node in described.nodes] == ["gpu1", "gpu2"]
     assert [node.router is not None for node in described.nodes] == [True, False]
     for node in described.nodes:

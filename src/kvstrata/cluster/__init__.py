@@ -3,17 +3,15 @@
 `describe` asks Ansible for it, `parse` and `load` read the JSON document it renders.
 """
 
+from kvstrata.cluster.at import InvalidClusterError
 from kvstrata.cluster.describe import DescribeError, describe
-from kvstrata.cluster.load import InvalidClusterError, load, parse
+from kvstrata.cluster.load import load, parse
 from kvstrata.cluster.model import (
     Cluster,
-    Engine,
     LMCache,
     Model,
     Mount,
     Node,
-    Numa,
-    Router,
     Ssh,
     Store,
     StoreEngine,
@@ -21,12 +19,31 @@ from kvstrata.cluster.model import (
     TiersPolicy,
     VerifySettings,
 )
+from kvstrata.cluster.serving import (
+    ApiKey,
+    Edge,
+    EdgeListener,
+    Engine,
+    EngineServer,
+    Etcd,
+    Firewall,
+    Numa,
+    Profile,
+    Router,
+    RouterKind,
+)
 from kvstrata.cluster.settings import Limits, Prices, ThroughputSettings
 
 __all__ = [
+    "ApiKey",
     "Cluster",
     "DescribeError",
+    "Edge",
+    "EdgeListener",
     "Engine",
+    "EngineServer",
+    "Etcd",
+    "Firewall",
     "InvalidClusterError",
     "LMCache",
     "Limits",
@@ -35,7 +52,9 @@ __all__ = [
     "Node",
     "Numa",
     "Prices",
+    "Profile",
     "Router",
+    "RouterKind",
     "Ssh",
     "Store",
     "StoreEngine",

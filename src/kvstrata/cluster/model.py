@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from kvstrata.cluster.serving import Edge, EdgeListener, Engine, Etcd, Firewall, Numa, Profile, Router
 from kvstrata.cluster.settings import Limits, Prices, ThroughputSettings
 
 
@@ -56,17 +57,6 @@ class Mount:
     fstype: str
     device: str | None = None
     devices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Numa:
-    """Where the inventory wants a service to run; what it does not say follows from the host's NUMA map."""
-
-    policy: str
-    """A NUMAPolicy of systemd, or `none` for no placement by the roles."""
-    node: int | None = None
-    cpus: str | None = None
-    """CPUs as the kernel lists them, "0-3,8"."""
 
 
 @dataclass(frozen=True)
@@ -119,31 +109,6 @@ class LMCache:
 
 
 @dataclass(frozen=True)
-class Engine:
-    """One replica of the model, on the fabric address. `gpus` are the indices that nvidia-smi gives them."""
-
-    unit: str
-    host: str
-    port: int
-    gpus: tuple[int, ...] = ()
-    numa: Numa | None = None
-
-    @property
-    def url(self) -> str:
-        """The base of the OpenAI-compatible API, without a trailing slash."""
-        return f"http://{self.host}:{self.port}"
-
-
-@dataclass(frozen=True)
-class Router:
-    """The one endpoint clients use, on the fabric address."""
-
-    unit: str
-    host: str
-    port: int
-
-
-@dataclass(frozen=True)
 class Model:
     """The model served. `max_model_len` is in tokens, `revision` identifies the weights."""
 
@@ -169,6 +134,8 @@ class Node:
     engines: tuple[Engine, ...]
     router: Router | None
     gpus: int = 0
+    edge: EdgeListener | None = None
+    etcd: Etcd | None = None
 
     @property
     def fabric_host(self) -> str:
@@ -194,11 +161,15 @@ class Cluster:
     """A whole site."""
 
     site: str
-    profile: str
+    profile: Profile
+    accelerator: str
+    """`cuda` or `cpu`."""
     model: Model
     nodes: tuple[Node, ...]
     verify: VerifySettings
     prices: Prices | None = None
+    edge: Edge | None = None
+    firewall: Firewall | None = None
 
     def node(self, name: str) -> Node:
         """The node of that name; KeyError when there is none."""
@@ -217,3 +188,8 @@ class Cluster:
     def engines(self) -> tuple[Engine, ...]:
         """Every replica of the site, in inventory order."""
         return tuple(engine for node in self.nodes for engine in node.engines)
+
+    @property
+    def routers(self) -> tuple[Router, ...]:
+        """The endpoint on every router host, in inventory order."""
+        return tuple(node.router for node in self.nodes if node.router is not None)

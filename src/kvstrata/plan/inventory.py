@@ -91,7 +91,7 @@ def from_cluster(cluster: Cluster, hardware: Node, given: Shape | None) -> FromI
             chunk_tokens=cache.chunk_size,
             dram_cache_gib=cache.l1_gib,
             min_load_gbps=cache.min_load_gbps,
-            accelerator=cluster.profile,
+            accelerator=cluster.accelerator,
             write_policy=cache.policy,
         ),
         notes=notes,

@@ -44,16 +44,31 @@ def node(name: str, index: int) -> dict[str, Any]:
             "namespace": NAMESPACE,
             "l1_gib": 2.0,
         },
-        "engines": [{"unit": "vllm@0.service", "host": host, "port": 8000}],
-        "router": {"unit": "vllm-router.service", "host": host, "port": 9000} if index == 1 else None,
+        "engines": [{"unit": "vllm@0.service", "host": host, "port": 8000, "server": "openai"}],
+        "router": {
+            "unit": "vllm-router.service",
+            "host": host,
+            "port": 9000,
+            "kind": "vllm-router",
+            "policy": "cache_aware",
+            "metrics_host": "127.0.0.1",
+            "metrics_port": 9100,
+        }
+        if index == 1
+        else None,
+        "edge": None,
+        "etcd": None,
     }
 
 
 def cluster(state_dir: Path | str = "/state", nodes: int = 2) -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": 2,
         "site": "test",
-        "profile": "cpu",
+        "profile": "router",
+        "accelerator": "cpu",
+        "edge": None,
+        "firewall": None,
         "model": {"name": "m", "path": "/srv/models/m", "max_model_len": 8192, "dtype": "float32"},
         "nodes": [node(f"node{index}", index) for index in range(1, nodes + 1)],
         "verify": {

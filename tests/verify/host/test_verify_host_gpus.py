@@ -24,7 +24,7 @@ ACTIVE = (
 @pytest.fixture
 def cuda(site: Site) -> Site:
     """A node with one H100 and no NVSwitch."""
-    site.document["profile"] = "cuda"
+    site.document["accelerator"] = "cuda"
     site.document["nodes"][0]["gpus"] = 1
     site.nodes["node1"].host.parts |= {
         "smi": f"exit 0\n{H100}",
@@ -74,7 +74,7 @@ def test_a_node_without_gpus_is_asked_nothing_of_them(cuda: Site) -> None:
     cuda.document["nodes"][0]["gpus"] = 0
     assert ask(cuda) == {}
     cuda.document["nodes"][0]["gpus"] = 1
-    cuda.document["profile"] = "cpu"
+    cuda.document["accelerator"] = "cpu"
     assert ask(cuda) == {}
 
 

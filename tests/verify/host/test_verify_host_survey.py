@@ -133,7 +133,7 @@ def test_a_log_that_cannot_be_read_is_said_to_be_none(node: Node) -> None:
 
 
 def test_the_command_carries_units_mounts_and_the_members_of_a_raid(site: Site) -> None:
-    site.document["profile"] = "cuda"
+    site.document["accelerator"] = "cuda"
     first = site.document["nodes"][0]
     first["gpus"] = 8
     first["mounts"] = [
@@ -150,7 +150,7 @@ def test_the_command_carries_units_mounts_and_the_members_of_a_raid(site: Site) 
         "/drives/d0=/dev/disk/by-id/a",
         "/drives/r0=/dev/disk/by-id/b,/dev/disk/by-id/c",
     ]
-    site.document["profile"] = "cpu"
+    site.document["accelerator"] = "cpu"
     assert survey.command(site.context())[4] == "0"
 
 

@@ -23,9 +23,12 @@ def address(index: int) -> str:
 def document(folder: Path, nodes: int, ssh_port: int, timeout_s: float = 60, tls: bool = True) -> dict[str, Any]:
     """A site of `nodes` nodes; the first one has the router. `folder` holds keys, known_hosts and the site's state."""
     return {
-        "schema": 1,
+        "schema": 2,
         "site": "simulated",
-        "profile": "cpu",
+        "profile": "router",
+        "accelerator": "cpu",
+        "edge": None,
+        "firewall": None,
         "model": {
             "name": "m",
             "path": "/srv/models/m",
@@ -89,7 +92,19 @@ def _node(folder: Path, index: int, ssh_port: int, tls: bool) -> dict[str, Any]:
             "numa": interleave,
         },
         "engines": [
-            {"unit": "vllm@0.service", "host": host, "port": ENGINE_PORT, "numa": bind},
+            {"unit": "vllm@0.service", "host": host, "port": ENGINE_PORT, "server": "openai", "numa": bind},
         ],
-        "router": {"unit": "vllm-router.service", "host": host, "port": ROUTER_PORT} if routes else None,
+        "router": {
+            "unit": "vllm-router.service",
+            "host": host,
+            "port": ROUTER_PORT,
+            "kind": "vllm-router",
+            "policy": "cache_aware",
+            "metrics_host": "127.0.0.1",
+            "metrics_port": 9100,
+        }
+        if routes
+        else None,
+        "edge": None,
+        "etcd": None,
     }

@@ -21,7 +21,7 @@ _NO_SERVICE = "not-found"
 
 def checks(ctx: NodeContext, survey: Survey) -> Iterator[Check]:
     """What is asked of a node with GPUs; nothing of any other."""
-    if ctx.cluster.profile != "cuda" or not ctx.node.gpus:
+    if ctx.cluster.accelerator != "cuda" or not ctx.node.gpus:
         return
     gpus = ctx.node.gpus
     versions: dict[str, Json] = {}

@@ -159,7 +159,7 @@ def command(ctx: NodeContext) -> list[str]:
         f"{mount.path}={','.join(mount.devices or ([mount.device] if mount.device else []))}"
         for mount in ctx.node.mounts
     ]
-    gpus = ctx.node.gpus if ctx.cluster.profile == "cuda" else 0
+    gpus = ctx.node.gpus if ctx.cluster.accelerator == "cuda" else 0
     hours = f"{ctx.cluster.verify.limits.xid_hours:g}"
     return ["sh", "-c", SCRIPT, "kvstrata", str(gpus), hours, " ".join(ctx.node.units), *mounts]
 
