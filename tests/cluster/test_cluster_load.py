@@ -134,7 +134,7 @@ def test_limits_load_and_prices_are_the_inventorys_where_it_sets_them() -> None:
     assert (site.verify.throughput.max_ttft_p95_s, site.verify.throughput.max_itl_p50_s) == (1.5, None)
     assert site.prices is not None
     assert (site.prices.gpu_hour, site.prices.currency) == (2.5, "USD")
-        ("schema", 1, "schema: 1, this version of kvstrata reads 2"),
+
 
 def test_an_unknown_node_is_a_key_error() -> None:
     with pytest.raises(KeyError):
@@ -144,7 +144,7 @@ def test_an_unknown_node_is_a_key_error() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", 2, "schema: 2, this version of kvstrata reads 1"),
+        ("schema", 1, "schema: 1, this version of kvstrata reads 2"),
         ("nodes", [], "nodes: empty"),
         ("nodes", {}, "nodes: expected a list, got an object"),
         ("nodes.0.ssh.port", ..., r"nodes\[0\]\.ssh\.port: missing"),
