@@ -7,6 +7,7 @@ import typer
 from kvstrata.artifacts.cli import app as artifacts_app
 from kvstrata.bench.cli import app as bench_app
 from kvstrata.cache.cli import app as cache_app
+from kvstrata.drain.cli import drain, undrain
 from kvstrata.lab.cli import app as lab_app
 from kvstrata.plan.cli import plan
 from kvstrata.verify.cli import verify
@@ -17,7 +18,9 @@ app.add_typer(artifacts_app, name="artifacts")
 app.add_typer(bench_app, name="bench")
 app.add_typer(cache_app, name="cache")
 app.add_typer(lab_app, name="lab")
+app.command()(drain)
 app.command()(plan)
+app.command()(undrain)
 app.command()(verify)
 app.command("verify-diff")(verify_diff)
 

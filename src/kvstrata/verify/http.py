@@ -51,6 +51,11 @@ class Service:
         """The decoded answer to a JSON body, which must be 200."""
         return self._decoded("POST", path, body, timeout_s)
 
+    def order(self, path: str) -> tuple[int, str]:
+        """The status code and body that POST `path` answers; nothing is sent with it."""
+        response = self._request("POST", path)
+        return response.status_code, " ".join(response.text.split())[:EXCERPT_CHARS]
+
     def metrics(self) -> prometheus.Samples:
         """Everything at /metrics."""
         return prometheus.parse(self.text("/metrics"))
