@@ -9,7 +9,7 @@ from kvstrata.kvrocks.store import stores
 from kvstrata.l2.config import GIB, TierConfig
 from kvstrata.l2.names import namespace_of
 from kvstrata.l2.policy import make_policy
-from kvstrata.units import hardening, restart_backoff
+from kvstrata.units import arguments, flags, hardening, restart_backoff
 
 DRIVES = "/var/lib/kvstrata/drives"
 """Where the drives are mounted. Without a "-" in it, which systemd's unit names would have to escape."""
@@ -62,6 +62,8 @@ class FilterModule:
         return {
             "kvstrata_hardening": hardening,
             "kvstrata_restart_backoff": restart_backoff,
+            "kvstrata_arguments": arguments,
+            "kvstrata_flags": flags,
             "kvstrata_port": port_of,
             "kvstrata_with_mount": with_mount,
             "kvstrata_mount_of": mount_of,

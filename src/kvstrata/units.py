@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # systemd.exec(5). What a service may not do here, none of ours needs.
 _ALWAYS = (
@@ -56,3 +56,52 @@ def restart_backoff(systemd_version: int | str) -> str:
     if int(systemd_version) >= FIRST_WITH_RESTART_STEPS:
         lines += ["RestartSteps=6", "RestartMaxDelaySec=60"]
     return "\n".join(lines)
+
+
+def arguments(given: Mapping[str, object]) -> list[str]:
+    """Return the arguments of a command, as it gets them.
+
+    Args:
+        given: values by flag, as {"--port": 9000}. A list repeats its flag, True is the flag alone, False and None
+            leave it out.
+
+    Raises:
+        ValueError: if a name is no flag.
+    """
+    found = []
+    for flag, value in given.items():
+        if not flag.startswith("--"):
+            raise ValueError(f"{flag!r} is no flag of a command: it must begin with --")
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if one is not False and one is not None:
+                found += [flag] if one is True else [flag, str(one)]
+    return found
+
+
+def flags(given: Mapping[str, object]) -> str:
+    r"""Return the arguments of an ExecStart= line, one flag a line, each line but the last ended with a backslash.
+
+    Args:
+        given: values by flag, as for `arguments`.
+
+    Raises:
+        ValueError: as `arguments` does, and if a value has a line end, which would end the directive.
+    """
+    words = arguments(given)
+    lines: list[str] = []
+    for index, word in enumerate(words):
+        if index and words[index - 1] in given and word not in given:
+            lines[-1] += f" {_quoted(word)}"
+        else:
+            lines.append(f"    {_quoted(word)}")
+    return " \\\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """Return one argument of a command, as systemd.service(5) wants it written."""
+    if "\n" in text:
+        raise ValueError(f"{text!r} has a line end, which would end the directive of a unit")
+    escaped = text.replace("%", "%%").replace("$", "$$")
+    if escaped and not any(character in escaped for character in " \t\"'\\;"):
+        return escaped
+    return '"' + escaped.replace("\\", "\\\\").replace('"', '\\"') + '"'
