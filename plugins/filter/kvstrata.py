@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kvstrata.dynamo import environment, environment_file
 from kvstrata.kvrocks.store import stores
 from kvstrata.l2.config import GIB, TierConfig
 from kvstrata.l2.names import namespace_of
@@ -71,4 +72,6 @@ class FilterModule:
             "kvstrata_endpoint": endpoint_of,
             "kvstrata_l2_problem": l2_problem,
             "kvstrata_stores": stores,
+            "kvstrata_dynamo_environment": environment,
+            "kvstrata_environment_file": environment_file,
         }
