@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from kvstrata.cluster import Cluster, parse
@@ -18,8 +19,8 @@ from tests.verify.fakes import documents
 from tests.verify.fakes.shell import FakeShell
 
 
-class _Served:
-    """Answers `answer(verb, path, query)` with a code and a body."""
+class Served:
+    """Answers what `answer` returns: a code and a text, or one and server-sent events."""
 
     def __init__(self) -> None:
         outer = self
@@ -34,8 +35,16 @@ class _Served:
             def _reply(self, verb: str) -> None:
                 parts = urlsplit(self.path)
                 url = parse_qs(parts.query).get("url", [""])[0]
-                code, text = outer.answer(verb, parts.path, url)
+                body = json.loads(self.rfile.read(int(self.headers["content-length"] or 0)) or b"{}")
+                code, text = outer.answer(verb, parts.path, url, body)
                 self.send_response(code)
+                if not isinstance(text, str):
+                    self.end_headers()
+                    # A client may leave before the end.
+                    with suppress(BrokenPipeError, ConnectionResetError), closing(text):
+                        for event in text:
+                            self.wfile.write(f"data: {event}\n\n".encode())
+                    return
                 self.send_header("content-length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text.encode())
@@ -46,7 +55,7 @@ class _Served:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
 
-    def answer(self, verb: str, path: str, url: str) -> tuple[int, str]:
+    def answer(self, verb: str, path: str, url: str, body: dict[str, Any]) -> tuple[int, str | Generator[str]]:
         raise NotImplementedError
 
     def __enter__(self) -> None:
@@ -57,7 +66,7 @@ class _Served:
         self._server.server_close()
 
 
-class FakeRouter(_Served):
+class FakeRouter(Served):
     """Its workers, and the orders it got."""
 
     def __init__(self, urls: Sequence[str]) -> None:
@@ -66,7 +75,7 @@ class FakeRouter(_Served):
         self.orders: list[str] = []
         self.obeys = True
 
-    def answer(self, verb: str, path: str, url: str) -> tuple[int, str]:
+    def answer(self, verb: str, path: str, url: str, body: dict[str, Any]) -> tuple[int, str | Generator[str]]:
         if (verb, path) == ("GET", "/workers"):
             rows = [{"url": worker, "is_healthy": well} for worker, well in self.workers.items()]
             return 200, json.dumps({"workers": rows})
@@ -89,7 +98,7 @@ class FakeRouter(_Served):
         return 200, f"Successfully added worker: {url}"
 
 
-class FakeEngine(_Served):
+class FakeEngine(Served):
     """`loads` are its next counts of running requests; the last one stays."""
 
     def __init__(self) -> None:
@@ -99,7 +108,7 @@ class FakeEngine(_Served):
         self.mute = False
         self.asked = 0
 
-    def answer(self, verb: str, path: str, url: str) -> tuple[int, str]:
+    def answer(self, verb: str, path: str, url: str, body: dict[str, Any]) -> tuple[int, str | Generator[str]]:
         if path == "/health":
             return self.health, ""
         if path == "/metrics" and not self.mute:

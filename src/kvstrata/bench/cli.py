@@ -17,6 +17,7 @@ from kvstrata.bench.faults_cli import faults
 from kvstrata.bench.host import default_folder
 from kvstrata.bench.keys_cli import keys
 from kvstrata.bench.l2_cli import l2
+from kvstrata.bench.moved.cli import moved
 from kvstrata.bench.policy_cli import policy
 from kvstrata.bench.serving.cli import serve
 from kvstrata.bench.serving.report_cli import report
@@ -42,6 +43,7 @@ app.command()(keys)
 app.command()(faults)
 app.command()(serve)
 app.command()(report)
+app.command()(moved)
 
 
 class ServerKind(StrEnum):

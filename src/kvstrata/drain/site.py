@@ -24,11 +24,11 @@ class Site:
         """Nothing is contacted yet."""
         self.cluster = cluster
         self.say = say
-        self._contexts = {
+        self.contexts = {
             node.name: NodeContext(cluster, node, shells[node.name], None, _STEP_S) for node in cluster.nodes
         }
         routed = [] if self.dynamo else [node for node in cluster.nodes if node.router is not None]
-        self.routers = tuple(RouterHost(self._contexts[node.name]) for node in routed)
+        self.routers = tuple(RouterHost(self.contexts[node.name]) for node in routed)
 
     @property
     def dynamo(self) -> bool:
@@ -37,7 +37,7 @@ class Site:
 
     def engine(self, replica: Replica) -> EngineHost:
         """The replica at its own port."""
-        return EngineHost(self._contexts[replica.node.name], replica)
+        return EngineHost(self.contexts[replica.node.name], replica)
 
 
 @contextmanager

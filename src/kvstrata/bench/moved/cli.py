@@ -1,0 +1,169 @@
+"""The command `kvstrata bench moved`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kvstrata.bench import terminal
+from kvstrata.bench.ending import end_by_exception
+from kvstrata.bench.errors import BenchError
+from kvstrata.bench.moved import run, throughput
+from kvstrata.bench.moved.record import Results, Turn
+from kvstrata.bench.moved.record import Throughput as Load
+from kvstrata.bench.moved.replicas import Pair
+from kvstrata.bench.moved.table import LOAD_HEADINGS, TURN_HEADINGS, load_lines, markdown, turn_lines
+from kvstrata.cluster import Cluster, DescribeError, InvalidClusterError
+from kvstrata.drain.errors import NotDoneError, RefusedError
+from kvstrata.drain.site import connected
+from kvstrata.verify.check import UnableError, UnmetError
+from kvstrata.verify.cli import BadOptionError, cluster_of
+
+_PLAIN_WIDTH = 180
+
+
+def moved(
+    inventory: Annotated[Path | None, typer.Option("--inventory", "-i", help="Inventory of the site.")] = None,
+    cluster_file: Annotated[
+        Path | None, typer.Option("--cluster", help="What playbooks/describe.yml wrote, instead of an inventory.")
+    ] = None,
+    nodes: Annotated[
+        str | None, typer.Option(help="The two to use: node,node. Default: the first two that fit.")
+    ] = None,
+    conversations: Annotated[int, typer.Option(min=1, help="Of each kind, in each repeat.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Each node is home to the conversations in turn.")] = 2,
+    prompt_tokens: Annotated[int, typer.Option(min=16, help="Of a conversation's first turn.")] = 2048,
+    output_tokens: Annotated[int, typer.Option(min=1, help="Of each answer.")] = 8,
+    load: Annotated[
+        int,
+        typer.Option(min=0, help="Long answers that keep a conversation's node busy, so that the router may move it."),
+    ] = 6,
+    requests: Annotated[int, typer.Option(min=0, help="Requests of a load over one node and over two; 0: none.")] = 0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests of that load at a time.")] = 8,
+    load_prompt_tokens: Annotated[int, typer.Option(min=16, help="Tokens of each prompt of that load.")] = 256,
+    load_output_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer of that load.")] = 32,
+    seed: Annotated[str | None, typer.Option(help="Seed of the prompts; one never used before.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write JSON into this file.")] = None,
+    as_markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Also write the tables into this file.")
+    ] = None,
+) -> None:
+    """Time a conversation's next turn where it was, where it was moved, and where no cache has it.
+
+    Takes replicas out of service and puts them back: for a site without other users. Exit 0: done, 1: it could not be
+    measured, 2: could not start.
+    """
+    out, err = terminal.console(_PLAIN_WIDTH), terminal.console(_PLAIN_WIDTH, stderr=True)
+    end_by_exception()
+
+    def say(text: str) -> None:
+        err.print(f"[dim]..[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+    turns = run.Settings(conversations, repeats, prompt_tokens, output_tokens, load)
+    loads = throughput.LoadSettings(requests, concurrency, load_prompt_tokens, load_output_tokens, repeats)
+    try:
+        cluster = cluster_of(inventory, cluster_file)
+        with connected(cluster, say) as site:
+            pair = Pair(site, _names(cluster, nodes))
+            results = _measured(pair, turns, loads, seed or secrets.token_hex(4), say)
+    except (BenchError, DescribeError, InvalidClusterError, BadOptionError, OSError) as error:
+        _fail(err, "COULD NOT START", error, 2)
+    except (UnmetError, UnableError, RefusedError, NotDoneError) as error:
+        _fail(err, "NOT MEASURED", error, 1)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(results.as_json(), indent=1) + "\n")
+    if as_markdown is not None:
+        as_markdown.write_text(markdown(results))
+    _show(out, results)
+
+
+def _measured(
+    pair: Pair, turns: run.Settings, loads: throughput.LoadSettings, seed: str, say: Callable[[str], None]
+) -> Results:
+    started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    busy_before = os.getloadavg()[0]
+    found: list[Turn] = list(run.measure(pair, turns, seed, say))
+    carried: list[Load] = list(throughput.measure(pair, loads, seed, say)) if loads.requests else []
+    return Results(
+        site=pair.site.cluster.site,
+        started_at=started,
+        duration_s=round(time.monotonic() - began, 1),
+        seed=seed,
+        settings={"turns": asdict(turns), "load": asdict(loads)},
+        host=_host(busy_before),
+        versions=_versions(pair),
+        turns=tuple(found),
+        throughput=tuple(carried),
+        notes=tuple(_notes(pair, busy_before)),
+    )
+
+
+def _names(cluster: Cluster, wanted: str | None) -> tuple[str, ...]:
+    fit = [node.name for node in cluster.nodes if node.lmcache is not None and len(node.engines) == 1]
+    names = tuple(name.strip() for name in wanted.split(",") if name.strip()) if wanted else tuple(fit[:2])
+    unfit = [name for name in names if name not in fit]
+    if unfit or len(set(names)) != 2:
+        raise BenchError(
+            f"--nodes is {wanted or 'not given'}; allowed: two of the nodes with LMCache and one replica, "
+            f"{', '.join(fit) or 'of which there is none'}"
+        )
+    return names
+
+
+def _versions(pair: Pair) -> dict[str, Any]:
+    """What each node runs, by the release's id, and the engine's own word."""
+    found: dict[str, Any] = {"model": pair.model, "router_policy": pair.policy}
+    for name, subject in pair.subjects.items():
+        release = subject.ctx.shell.run(["readlink", "/opt/kvstrata/current"]).text().rpartition("/")[2]
+        found[name] = {"vllm": subject.engine.json("/version").get("version"), "release": release}
+    return found
+
+
+def _host(busy: float) -> dict[str, Any]:
+    """The machine that this runs on; in a lab the nodes' too."""
+    return {"cores": len(os.sched_getaffinity(0)), "kernel": platform.release(), "load_before": round(busy, 2)}
+
+
+def _notes(pair: Pair, busy: float) -> list[str]:
+    notes = []
+    if pair.one_machine:
+        notes.append("both nodes are on one machine and share its cores: a second node adds none")
+    if busy > 0.5 * len(os.sched_getaffinity(0)):
+        notes.append(f"this machine was busy before the run: load {busy:.1f}")
+    return notes
+
+
+def _show(out: Console, results: Results) -> None:
+    for title, headings, lines in (
+        ("a conversation's next turn", TURN_HEADINGS, turn_lines(results.turns)),
+        ("the same load", LOAD_HEADINGS, load_lines(results.throughput)),
+    ):
+        if not lines:
+            continue
+        table = Table(title=f"{title} (seed {results.seed})", title_justify="left")
+        for number, heading in enumerate(headings):
+            table.add_column(heading, justify="right" if number else "left")
+        for line in lines:
+            table.add_row(*line)
+        out.print(table)
+    for note in results.notes:
+        out.print(escape(f"NOTE: {note}"), highlight=False, soft_wrap=True)
+
+
+def _fail(err: Console, said: str, error: Exception, status: int) -> NoReturn:
+    err.print(f"[bold red]{said}[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
+    raise typer.Exit(status) from None
