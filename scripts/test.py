@@ -40,7 +40,9 @@ def steps() -> Iterator[Step]:
     yield Step("lint", "ansible-lint", ("ansible-lint",))
     yield Step("lint", "docs are up to date", ("python", "-m", "kvstrata.docs", "--check"))
     yield Step("unit", "host packages", ("kvstrata", "lab", "packages"))
-    yield Step("unit", "pytest", ("pytest", "-q"))
+    # A good part of them awaits something, so that two at a time take half the time on two cores. A file stays with one
+    # of them: what its tests share is made once.
+    yield Step("unit", "pytest", ("pytest", "-q", "--numprocesses=2", "--dist=loadfile"))
     yield Step("unit", "environment with LMCache", ("kvstrata", "artifacts", "environment", "cpu"))
     yield Step("unit", "pytest faults", ("pytest", "-q", "tests/faults"))
     for scenario in scenarios():

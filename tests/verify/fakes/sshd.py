@@ -58,12 +58,12 @@ class Sshd(paramiko.ServerInterface):
                 if self._stopping:
                     connection.close()
                     return
-                transport = paramiko.Transport(connection)
+                transport = _Transport(connection)
                 transport.add_server_key(self.host_key)
                 self._transports.append(transport)
                 try:
                     transport.start_server(server=self)
-                except (paramiko.SSHException, EOFError):
+                except (paramiko.SSHException, EOFError, OSError):
                     if not transport.is_authenticated():
                         continue
                 self.connections += 1
@@ -86,7 +86,10 @@ class Sshd(paramiko.ServerInterface):
         return common.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=_execute, args=(channel, command.decode()), daemon=True).start()
+        execution = threading.Thread(target=_execute, args=(channel, command.decode()), daemon=True)
+        transport = channel.get_transport()
+        assert isinstance(transport, _Transport)
+        transport.accepted.append(execution)
         return True
 
     def check_channel_direct_tcpip_request(
@@ -100,6 +103,22 @@ class Sshd(paramiko.ServerInterface):
             return common.OPEN_FAILED_CONNECT_FAILED
         self._targets[chanid] = destination
         return common.OPEN_SUCCEEDED
+
+
+class _Transport(paramiko.Transport):
+    """A transport that starts a command only when the client was told that it is accepted.
+
+    A command as short as `true` would otherwise close its channel before that, and the client would see a refusal.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.accepted: list[threading.Thread] = []
+        super().__init__(connection)
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        super()._send_user_message(data)  # type: ignore[misc]  # private, and so not in the stubs
+        if data.asbytes()[:1] == common.cMSG_CHANNEL_SUCCESS and self.accepted:
+            self.accepted.pop(0).start()
 
 
 def _execute(channel: paramiko.Channel, command: str) -> None:
