@@ -62,7 +62,16 @@ DOCUMENT: dict[str, Any] = {
                 "chunk_size": 256,
                 "namespace": "kvs-0123456789abcdef",
             },
-            "engines": [{"unit": "vllm@0.service", "host": "10.1.0.1", "port": 8000, "server": "openai"}],
+            "engines": [
+                {
+                    "unit": "vllm@0.service",
+                    "host": "10.1.0.1",
+                    "port": 8000,
+                    "server": "openai",
+                    "rpc_port": None,
+                    "event_port": None,
+                }
+            ],
             "router": {
                 "unit": "vllm-router.service",
                 "host": "10.1.0.1",

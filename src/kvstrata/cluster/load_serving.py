@@ -35,6 +35,8 @@ def engine(at: At) -> Engine:
         gpus=tuple(at.get("gpus", []).each(At.integer)),
         numa=at.get("numa", None).optional(numa),
         server=at["server"].choice(EngineServer),
+        rpc_port=at["rpc_port"].optional(At.port),
+        event_port=at["event_port"].optional(At.port),
     )
 
 

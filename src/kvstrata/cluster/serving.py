@@ -53,6 +53,10 @@ class Engine:
     gpus: tuple[int, ...] = ()
     numa: Numa | None = None
     server: EngineServer = EngineServer.OPENAI
+    rpc_port: int | None = None
+    """Where a worker of Dynamo takes requests from frontends."""
+    event_port: int | None = None
+    """Where it tells what enters and leaves its own cache, where it does."""
 
     @property
     def url(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from kvstrata.cluster import Cluster, Store
+from kvstrata.cluster import Cluster, Profile, Store
 from kvstrata.verify.check import Check, Status
 
 type Related = Callable[[Cluster, Check, Check], bool]
@@ -49,6 +49,11 @@ def of_engine(cluster: Cluster, cause: Check, effect: Check) -> bool:
 def of_gpu(_cluster: Cluster, cause: Check, effect: Check) -> bool:
     """Whether the effect is an engine's unit on the cause's node: nothing else there needs a GPU."""
     return cause.host == effect.host and "vllm@" in effect.what
+
+
+def of_frontend(cluster: Cluster, _cause: Check, _effect: Check) -> bool:
+    """Whether the site's engines are asked through frontends alone."""
+    return cluster.profile is Profile.DYNAMO
 
 
 def _names(cluster: Cluster, check: Check) -> list[tuple[str, tuple[str, ...]]]:
@@ -111,11 +116,14 @@ def _matches(pattern: str, check_id: str) -> bool:
 
 
 _SLOWED = ("throughput.*",)
+_ROUTED = ("router.locality", "edge.*", *_SLOWED)
+# What is asked of an engine itself, and not of the status server of its worker.
+_ASKED = ("engine.model", "engine.tokens", "engine.logprobs", "engine.connector", "engine.weights", "tiers.*")
 _OF_STORE = ("store.*", "cache.breaker", "cache.l2", "cache.adapter")
 
 # A cause stands above its effects: from the bottom of the stack up, so that no two can explain each other.
 RULES: Final[tuple[Rule, ...]] = (
-    Rule("host.ssh", ("store.fabric", "cache.closed", "router.workers", "router.locality", *_SLOWED), anywhere),
+    Rule("host.ssh", ("store.fabric", "cache.closed", "router.workers", "edge.virtual_address", *_ROUTED), anywhere),
     Rule("host.xid", ("host.driver",), same_host),
     Rule("host.mount", ("host.unit", "host.drive_speed", "host.drive_health", "store.*"), same_drive),
     Rule("host.mount", _OF_STORE, of_store),
@@ -126,7 +134,15 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("host.unit", ("cache.*",), same_host, about="lmcache"),
     Rule("host.unit", ("engine.*", "cache.engines", "router.workers"), of_engine, about="vllm@"),
     Rule("host.unit", ("cache.engines",), same_host, about="vllm@"),
-    Rule("host.unit", ("router.*", *_SLOWED), anywhere, about="router"),
+    Rule("host.unit", ("host.etcd",), same_host, about="etcd"),
+    Rule("host.unit", ("router.*", *_ROUTED), anywhere, about="etcd"),
+    Rule("host.unit", ("router.*",), same_host, about="vllm-router"),
+    Rule("host.unit", ("router.*",), same_host, about="dynamo-frontend"),
+    Rule("host.unit", _ROUTED, anywhere, about="vllm-router"),
+    Rule("host.unit", _ROUTED, anywhere, about="dynamo-frontend"),
+    Rule("host.unit", _ASKED, of_frontend, about="dynamo-frontend"),
+    Rule("host.unit", ("edge.*",), same_host, about="kvstrata-edge"),
+    Rule("host.unit", ("edge.virtual_address",), anywhere, about="kvstrata-"),
     Rule("host.unit", ("router.locality", *_SLOWED), anywhere),
     Rule("host.link", ("store.fabric", "cache.adapter", "cache.breaker", "cache.l2", *_SLOWED), anywhere),
     Rule("host.drive_speed", _SLOWED, anywhere),
@@ -144,13 +160,24 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("cache.identity", ("tiers.*",), anywhere),
     Rule("engine.health", ("engine.*",), of_engine),
     Rule("engine.health", ("cache.engines",), same_host),
-    Rule("engine.health", ("router.workers", "router.locality", *_SLOWED), anywhere),
+    Rule("engine.health", ("router.workers", *_ROUTED), anywhere),
     Rule("engine.connector", ("cache.engines",), same_host),
     Rule("engine.connector", ("router.locality", "tiers.*"), anywhere),
     Rule("engine.weights", ("tiers.*",), anywhere),
-    Rule("router.health", ("router.*", *_SLOWED), anywhere),
-    Rule("router.workers", ("router.locality", *_SLOWED), anywhere),
+    Rule("host.etcd", ("router.*", *_ROUTED), anywhere),
+    Rule("router.health", ("router.*",), same_host),
+    Rule("router.health", _ROUTED, anywhere),
+    Rule("router.health", _ASKED, of_frontend),
+    Rule("router.workers", ("router.events",), same_host),
+    Rule("router.workers", _ROUTED, anywhere),
+    Rule("router.workers", _ASKED, of_frontend),
+    Rule("router.policy", ("router.events",), same_host),
+    Rule("router.policy", ("router.locality", *_SLOWED), anywhere),
+    Rule("router.events", ("router.locality", *_SLOWED), anywhere),
     Rule("router.locality", _SLOWED, anywhere),
+    Rule("edge.health", ("edge.*",), same_host),
+    Rule("edge.health", ("edge.virtual_address",), anywhere),
+    Rule("edge.certificate", ("edge.virtual_address",), anywhere),
 )
 
 

@@ -23,6 +23,7 @@ class Layer(StrEnum):
     CACHE = "cache"
     ENGINE = "engine"
     ROUTER = "router"
+    EDGE = "edge"
     TIERS = "tiers"
     THROUGHPUT = "throughput"
     FAULTS = "faults"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kvstrata.cluster import Cluster, Node
+from kvstrata.cluster import Cluster, Engine, Node
 from kvstrata.verify import hints
 from kvstrata.verify.check import Check, Layer, Question
 from kvstrata.verify.document import Measured
+from kvstrata.verify.dynamo import Worker
 from kvstrata.verify.http import Service
 from kvstrata.verify.shell import Shell
 
@@ -46,6 +47,16 @@ class NodeContext:
     def service(self, host: str, port: int, timeout_s: float = 10) -> Service:
         """An HTTP service as this node sees it."""
         return Service(self.shell, host, port, min(timeout_s, self.timeout_s))
+
+    def engine(self, engine: Engine, timeout_s: float = 10) -> Service:
+        """An engine of the site as this node sees it, whatever serves its API."""
+        if not engine.of_dynamo:
+            return self.service(engine.host, engine.port, timeout_s)
+        # This node's own frontend first: a way less that may be broken.
+        routers = sorted(self.cluster.routers, key=lambda router: router is not self.node.router)
+        frontends = [self.service(router.host, router.port, timeout_s) for router in routers]
+        path = self.cluster.model.path
+        return Worker(self.shell, engine, frontends, path, min(timeout_s, self.timeout_s))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -23,21 +24,44 @@ class UnansweredError(UnmetError):
 class Service:
     """An HTTP service at host:port as the node sees it. Requests raise UnansweredError."""
 
-    def __init__(self, shell: Shell, host: str, port: int, timeout_s: float = 10) -> None:
-        """Open the way; the service itself is not contacted yet."""
+    def __init__(
+        self,
+        shell: Shell,
+        host: str,
+        port: int,
+        timeout_s: float = 10,
+        tls: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Open the way; the service itself is not contacted yet.
+
+        Args:
+            tls: how to speak TLS with it, and whom to trust; None for plain HTTP.
+            headers: sent with every request.
+        """
         self.address = f"{host}:{port}"
         self._tunnel = shell.tunnel(host, port)
-        self._client = httpx.Client(
-            base_url=f"http://{self.address}",
-            timeout=timeout_s,
-            # The controller's proxy settings are not meant for a tunnel.
-            trust_env=False,
-            transport=TunnelTransport(self._tunnel),
-        )
+        # The controller's proxy settings are not meant for a tunnel.
+        if tls is None:
+            self._client = httpx.Client(
+                base_url=f"http://{self.address}",
+                timeout=timeout_s,
+                headers=headers,
+                trust_env=False,
+                transport=TunnelTransport(self._tunnel),
+            )
+        else:
+            self._client = httpx.Client(
+                base_url=f"https://127.0.0.1:{self._tunnel.port}",
+                timeout=timeout_s,
+                headers={"host": self.address, **(headers or {})},
+                trust_env=False,
+                transport=_Named(host, tls),
+            )
 
-    def status(self, path: str) -> int:
+    def status(self, path: str, headers: Mapping[str, str] | None = None) -> int:
         """The status code that GET `path` answers."""
-        return self._request("GET", path).status_code
+        return self._request("GET", path, headers=headers).status_code
 
     def text(self, path: str) -> str:
         """The body of GET `path`, which must answer 200."""
@@ -79,12 +103,17 @@ class Service:
         raise UnansweredError(f"POST {self.address}{path}: the stream ended before [DONE]")
 
     def _request(
-        self, method: str, path: str, body: Mapping[str, object] | None = None, timeout_s: float | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        timeout_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         timeout = httpx.USE_CLIENT_DEFAULT if timeout_s is None else httpx.Timeout(timeout_s)
         try:
             payload = None if body is None else dict(body)
-            return self._client.request(method, path, json=payload, timeout=timeout)
+            return self._client.request(method, path, json=payload, timeout=timeout, headers=headers)
         except httpx.HTTPError as error:
             raise self._silent(method, path, error) from error
 
@@ -114,3 +143,15 @@ class Service:
     def _silent(self, method: str, path: str, error: httpx.HTTPError) -> UnansweredError:
         reason = self._tunnel.error or str(error) or type(error).__name__
         return UnansweredError(f"{method} {self.address}{path}: {reason}")
+
+
+class _Named(httpx.HTTPTransport):
+    """TLS with a server that is known by another name than that of the tunnel's end here."""
+
+    def __init__(self, name: str, tls: ssl.SSLContext) -> None:
+        super().__init__(verify=tls, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+        self._name = name
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions = {**request.extensions, "sni_hostname": self._name}
+        return super().handle_request(request)

@@ -16,8 +16,9 @@ SHORTEST = 6
 
 
 def passwords(cluster: Cluster) -> tuple[str, ...]:
-    """Return every password of the inventory that can be told from text, the longest first."""
+    """Return every password and API key of the site that can be told from text, the longest first."""
     found = {store.password for node in cluster.nodes for store in node.stores}
+    found |= {key.value for key in (cluster.edge.keys if cluster.edge else ())}
     return tuple(sorted((one for one in found if len(one) >= SHORTEST), key=len, reverse=True))
 
 

@@ -10,6 +10,7 @@ from kvstrata.verify import locality, throughput, weights
 from kvstrata.verify.check import Check, Group, Layer, Question, Status
 from kvstrata.verify.context import SiteContext
 from kvstrata.verify.faults import layer as faults
+from kvstrata.verify.layers.edge import virtual
 
 # What a request through the site's endpoint needs.
 _ENDPOINT = ("router.health", "router.workers", "router.completion", "engine.health")
@@ -28,6 +29,7 @@ class SiteLayer:
 BEFORE_TIERS: Sequence[SiteLayer] = (
     SiteLayer(Layer.ENGINE, "weights", weights.checks),
     SiteLayer(Layer.ROUTER, "locality", locality.checks, _ENDPOINT),
+    SiteLayer(Layer.EDGE, "virtual address", virtual.checks),
 )
 # The load comes after the proof of the tiers, whose counters bear no other traffic; faults come last of all.
 AFTER_TIERS: Sequence[SiteLayer] = (

@@ -213,6 +213,8 @@ def _not_run(
     """What a reader might take for checked, and wasn't."""
     rows = []
     for layer in Layer:
+        if layer is Layer.EDGE and cluster.edge is None:
+            continue
         if not selection.wants(layer):
             question = Question(f"{layer}.all", layer, cluster.site, f"{layer} checks", "run", "leave out --only")
             rows.append(question.skip(selection.why_not(layer)))
@@ -220,6 +222,8 @@ def _not_run(
         if layer not in NODE_LAYERS or layer is Layer.HOST:
             continue
         for node in greetings_missing:
+            if layer is Layer.EDGE and node.edge is None:
+                continue
             question = Question(f"{layer}.all", layer, node.name, f"{layer} checks", "run", "see host.ssh")
             rows.append(question.skip(f"{node.name} was not reached"))
     if selection.wants(Layer.ROUTER) and not any(node.router for node in chosen):

@@ -1,4 +1,4 @@
-"""TLS as a client of a store sees it: one handshake to look at the certificate, one to judge it."""
+"""TLS as a client sees it: one handshake to look at the certificate, one to judge it."""
 
 from __future__ import annotations
 
@@ -32,24 +32,36 @@ class Certificate:
 
 def look(shell: Shell, host: str, port: int, timeout_s: float) -> Certificate:
     """The certificate that host:port shows, whatever it is worth; UnmetError when there is no handshake."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # To see a certificate that is no good, it must not be refused. Nothing is sent over this connection.
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with _handshake(shell, host, port, timeout_s, context) as connection:
+    with _handshake(shell, host, port, timeout_s, believing()) as connection:
         shown, protocol = connection.getpeercert(binary_form=True), connection.version()
     if shown is None:
         raise UnmetError(f"{host}:{port}: no certificate is shown")
     return read(shown, protocol or "unknown")
 
 
-def judge(shell: Shell, host: str, port: int, timeout_s: float, authority: str) -> None:
-    """Shake hands as a client does that trusts `authority` (PEM); UnmetError says what is wrong."""
+def trusting(authority: str | None) -> ssl.SSLContext:
+    """A client that trusts `authority` (PEM), or what this machine trusts; UnmetError when it cannot be read."""
+    if authority is None:
+        return ssl.create_default_context()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cadata=authority)
     except (ssl.SSLError, ValueError) as error:
         raise UnmetError(f"the certificate authority cannot be read: {error}") from error
-    with _handshake(shell, host, port, timeout_s, context):
+    return context
+
+
+def believing() -> ssl.SSLContext:
+    """A client that takes any certificate: for questions whose answer does not depend on it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def judge(shell: Shell, host: str, port: int, timeout_s: float, client: ssl.SSLContext, name: str = "") -> None:
+    """Shake hands as `client` with a server that should be `name`, its host if empty; UnmetError says what is wrong."""
+    with _handshake(shell, host, port, timeout_s, client, name):
         pass
 
 
@@ -78,13 +90,13 @@ def now() -> datetime:
 
 @contextlib.contextmanager
 def _handshake(
-    shell: Shell, host: str, port: int, timeout_s: float, context: ssl.SSLContext
+    shell: Shell, host: str, port: int, timeout_s: float, context: ssl.SSLContext, name: str = ""
 ) -> Iterator[ssl.SSLSocket]:
     tunnel = shell.tunnel(host, port)
     try:
         with (
             socket.create_connection(("127.0.0.1", tunnel.port), timeout_s) as plain,
-            context.wrap_socket(plain, server_hostname=host) as encrypted,
+            context.wrap_socket(plain, server_hostname=name or host) as encrypted,
         ):
             yield encrypted
     except ssl.SSLCertVerificationError as error:

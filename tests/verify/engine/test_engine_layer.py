@@ -136,7 +136,8 @@ vllm:external_prefix_cache_queries_total 1.0
 
 
 def test_several_replicas_of_a_node_are_read_with_one_command(site: Site) -> None:
-    site.document["nodes"][0]["engines"].append({"unit": "vllm@1.service", "host": "10.9.0.11", "port": 8000})
+    first = site.document["nodes"][0]["engines"]
+    first.append({**first[0], "unit": "vllm@1.service"})
     shell = site.nodes["node1"].shell
     shell.answers["sh -c \nfor unit in"] = engines.process() + "\n" + engines.process("vllm@1.service")
     assert failed(site) == []

@@ -44,7 +44,16 @@ def node(name: str, index: int) -> dict[str, Any]:
             "namespace": NAMESPACE,
             "l1_gib": 2.0,
         },
-        "engines": [{"unit": "vllm@0.service", "host": host, "port": 8000, "server": "openai"}],
+        "engines": [
+            {
+                "unit": "vllm@0.service",
+                "host": host,
+                "port": 8000,
+                "server": "openai",
+                "rpc_port": None,
+                "event_port": None,
+            }
+        ],
         "router": {
             "unit": "vllm-router.service",
             "host": host,

@@ -33,6 +33,11 @@ FINDMNT = {
 }
 
 
+ROUTER_METRICS = """vllm_router_requests_total{route="/v1/chat/completions"} 3
+vllm_router_policy_decisions_total{policy="cache_aware",worker="http://10.9.0.11:8000"} 3
+"""
+
+
 class FakeNode:
     """One engine and one LMCache. A prompt's chunks are known to L1, to the stores, or to nobody."""
 
@@ -164,6 +169,7 @@ class Site:
         self.engine: dict[str, WebServer] = {}
         self.cache: dict[str, WebServer] = {}
         self.router = WebServer()
+        self.router_metrics = ROUTER_METRICS
         self._stack = ExitStack()
 
     @property
@@ -209,6 +215,7 @@ class Site:
             shell.ports[host, 8000] = engine.port
             shell.ports[host, 9000] = self.router.port
         fake.shell.ports["127.0.0.1", 8090] = cache.port
+        fake.shell.ports["127.0.0.1", 9100] = self.router.port
         engine.routes = {
             "/health": lambda body: "",
             "/version": lambda body: {"version": "0.31.0"},
@@ -247,6 +254,8 @@ class Site:
         urls = [f"http://{node['ssh']['host']}:8000" for node in self.document["nodes"]]
         self.router.routes = {
             "/health": lambda body: "",
+            "/v1/models": lambda body: {"data": [{"id": "m"}]},
+            "/metrics": lambda body: self.router_metrics,
             "/workers": lambda body: {"workers": [{"url": url, "is_healthy": True} for url in urls]},
             "/v1/chat/completions": self._chat,
             "/v1/completions": lambda body: self._keeper(body["prompt"]).completions(body),

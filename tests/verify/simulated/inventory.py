@@ -92,7 +92,15 @@ def _node(folder: Path, index: int, ssh_port: int, tls: bool) -> dict[str, Any]:
             "numa": interleave,
         },
         "engines": [
-            {"unit": "vllm@0.service", "host": host, "port": ENGINE_PORT, "server": "openai", "numa": bind},
+            {
+                "unit": "vllm@0.service",
+                "host": host,
+                "port": ENGINE_PORT,
+                "server": "openai",
+                "rpc_port": None,
+                "event_port": None,
+                "numa": bind,
+            },
         ],
         "router": {
             "unit": "vllm-router.service",

@@ -80,7 +80,9 @@ def build(site: FakeSite, certificates: Mapping[str, ssl.SSLContext], authority:
             machine.on_restart[engine.unit] = fake.restart
     for node in cluster.nodes:
         if node.router is not None:
-            talk = web.serve(FakeRouter(site, engines).routes(), unknown)
-            machine = services.machines[node.name]
-            services.fabric[node.router.host, node.router.port] = services.of(machine, node.router.unit, talk)
+            router, machine, unit = FakeRouter(site, engines), services.machines[node.name], node.router.unit
+            talk = web.serve(router.routes(), unknown)
+            services.fabric[node.router.host, node.router.port] = services.of(machine, unit, talk)
+            talk = web.serve(router.figures(), unknown)
+            services.loopback[node.name, node.router.metrics_port] = services.of(machine, unit, talk)
     return services

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 
 from tests.verify.simulated.state import FakeSite
@@ -21,6 +22,7 @@ class FakeRouter:
     def __init__(self, site: FakeSite, engines: Mapping[str, FakeEngine]) -> None:
         self._site, self._engines = site, engines
         self._turns = itertools.count()
+        self._chosen: Counter[str] = Counter()
         self.down = False
 
     def routes(self) -> dict[str, Route]:
@@ -34,6 +36,18 @@ class FakeRouter:
             "/v1/completions": self._completions,
             "/v1/chat/completions": self._chat,
         }
+
+    def figures(self) -> dict[str, Route]:
+        """What it has for Prometheus, on a port of its own."""
+        return {"/metrics": self._metrics}
+
+    def _metrics(self, _: Request) -> Answer:
+        lines = [f'vllm_router_requests_total{{route="/v1/completions"}} {self._chosen.total()}']
+        lines += [
+            f'vllm_router_policy_decisions_total{{policy="{self._site.policy}",worker="{url}"}} {count}'
+            for url, count in self._chosen.items()
+        ]
+        return "\n".join(lines) + "\n"
 
     def _first(self, request: Request) -> Answer:
         return next(iter(self._engines.values())).routes()["/v1/models"](request)
@@ -50,6 +64,7 @@ class FakeRouter:
         well = [engine for engine in self._engines.values() if not engine.down]
         if not well:
             return None
-        if not self._site.affinity:
-            return well[next(self._turns) % len(well)]
-        return well[zlib.crc32(json.dumps(prompt)[:PREFIX_CHARS].encode()) % len(well)]
+        index = zlib.crc32(json.dumps(prompt)[:PREFIX_CHARS].encode()) if self._site.affinity else next(self._turns)
+        chosen = well[index % len(well)]
+        self._chosen[chosen.url] += 1
+        return chosen

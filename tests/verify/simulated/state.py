@@ -55,6 +55,8 @@ class FakeSite:
     nodes: dict[str, FakeNode]
     affinity: bool = True
     """Whether the router sends a conversation where it was before."""
+    policy: str = "cache_aware"
+    """By which policy the router says it chooses."""
     unknown: list[str] = field(default_factory=list)
     """Commands and requests that nothing here knows."""
 

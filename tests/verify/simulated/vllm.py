@@ -39,6 +39,7 @@ class FakeEngine:
 
     def __init__(self, machine: Machine, engine: Engine, caches: Caches) -> None:
         self._machine, self._engine, self._caches = machine, engine, caches
+        self.url = engine.url
         self.count: Counter[str] = Counter()
         self.caching = Caches.engine()
         self.down = False

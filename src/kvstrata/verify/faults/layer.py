@@ -235,7 +235,7 @@ class _Run:
         chunks = [node.lmcache.chunk_size for node in self._site.cluster.nodes if node.lmcache]
         wanted = PROMPT_CHUNKS * max(chunks, default=256) + 1
         room = model.max_model_len - requests.OUTPUT_TOKENS - 2 * prompt.SLACK_TOKENS
-        built = prompt.build(ctx.service(engine.host, engine.port), model.name, min(wanted, room), self._site.seed)
+        built = prompt.build(ctx.engine(engine), model.name, min(wanted, room), self._site.seed)
         self._words = len(built.text.split()) - 1
 
     def _keep(self, name: str, samples: Sequence[Sample]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from kvstrata.verify.check import Check, Layer
 from kvstrata.verify.context import NodeContext
-from kvstrata.verify.layers import cache, engine, host, router, store
+from kvstrata.verify.layers import cache, edge, engine, host, router, store
 
 type NodeLayer = Callable[[NodeContext], Iterator[Check]]
 
@@ -16,4 +16,5 @@ NODE_LAYERS: Mapping[Layer, NodeLayer] = {
     Layer.CACHE: cache.checks,
     Layer.ENGINE: engine.checks,
     Layer.ROUTER: router.checks,
+    Layer.EDGE: edge.checks,
 }

@@ -73,7 +73,7 @@ def _replicas(site: SiteContext, routing: NodeContext) -> Replicas:
     for node in site.cluster.nodes:
         for engine in node.engines:
             ctx = site.contexts.get(node.name, routing)
-            found[f"{node.name} {engine.unit}"] = ctx.service(engine.host, engine.port)
+            found[f"{node.name} {engine.unit}"] = ctx.engine(engine)
     return Replicas(found)
 
 

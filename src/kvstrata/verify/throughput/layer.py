@@ -80,7 +80,7 @@ class _Asking:
             raise UnableError("the site has no router with an engine behind it")
         first = cluster.engines[0]
         length = baseline.prompt_tokens(settings, cluster.model.max_model_len)
-        writer = Writer.of(routing.service(first.host, first.port), cluster.model.name, self.site.seed)
+        writer = Writer.of(routing.engine(first), cluster.model.name, self.site.seed)
         prompts = [writer.text(f"request {number}", length) for number in range(settings.requests)]
         self.site.say(f"{settings.requests} requests of {length} tokens, {settings.concurrency} at a time")
         service: Service = routing.service(router.host, router.port)

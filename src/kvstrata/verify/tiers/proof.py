@@ -43,7 +43,7 @@ class Subject:
         return cls(
             ctx,
             ctx.node.lmcache,
-            ctx.service(engine.host, engine.port),
+            ctx.engine(engine),
             ctx.service(LOOPBACK, ctx.node.lmcache.http_port),
         )
 

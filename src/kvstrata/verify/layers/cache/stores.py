@@ -56,7 +56,7 @@ def _unanswered(ctx: NodeContext, place: Place) -> str | None:
             authority = nodefiles.read(ctx.shell, [store.tls_ca])[store.tls_ca]
             if authority is None:
                 return f"{store.tls_ca} cannot be read"
-            tls.judge(ctx.shell, store.host, store.tls_port, TIMEOUT_S, authority)
+            tls.judge(ctx.shell, store.host, store.tls_port, TIMEOUT_S, tls.trusting(authority))
         with resp.authenticated(ctx.shell, store, TIMEOUT_S) as client:
             client.ping()
     except UnmetError as error:

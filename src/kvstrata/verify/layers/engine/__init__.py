@@ -63,7 +63,7 @@ class _Asked:
 
     @cached_property
     def service(self) -> Service:
-        return self.ctx.service(self.engine.host, self.engine.port)
+        return self.ctx.engine(self.engine)
 
     @property
     def name(self) -> str:

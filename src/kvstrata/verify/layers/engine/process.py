@@ -18,8 +18,8 @@ CONNECTOR = "LMCacheMPConnector"
 TRANSFER = "kv-transfer-config"
 # A line that neither a command line nor a YAML file holds.
 _MARK = "=====kvstrata"
-# Arguments: units. For each its main process and when that began, its words, one a line, when the file behind
-# --config was written, and what it holds.
+# Arguments: units. For each its main process and when that began, its words, one a line, when its configuration (behind
+# --config, or the last word of a worker of Dynamo) was written, and what it holds.
 _SCRIPT = r"""
 for unit in "$@"; do
   pid=$(systemctl show --property=MainPID --value -- "$unit")
@@ -28,6 +28,7 @@ for unit in "$@"; do
   [ "${pid:-0}" -gt 0 ] && [ -r "/proc/$pid/cmdline" ] || continue
   tr '\0' '\n' < "/proc/$pid/cmdline"
   config=$(tr '\0' '\n' < "/proc/$pid/cmdline" | sed -n -e '/^--config$/{n;p;q;}' -e 's/^--config=//p')
+  [ -n "$config" ] || config=$(tr '\0' '\n' < "/proc/$pid/cmdline" | grep '^/etc/kvstrata/.*\.yaml$' | tail -n 1)
   [ -n "$config" ] && [ -r "$config" ] || continue
   echo "=====kvstrata config $(stat -c %Y "$config")"
   head -c 65536 "$config"

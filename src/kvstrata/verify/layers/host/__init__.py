@@ -9,9 +9,21 @@ from collections.abc import Iterator
 
 from kvstrata.verify.check import Check
 from kvstrata.verify.context import NodeContext
-from kvstrata.verify.layers.host import clock, gpu, health, link, mounts, numa, services, settings, speed, survey
+from kvstrata.verify.layers.host import (
+    clock,
+    firewall,
+    gpu,
+    health,
+    link,
+    mounts,
+    numa,
+    services,
+    settings,
+    speed,
+    survey,
+)
 
-_SUBJECTS = (services, mounts, health, speed, clock, numa, settings, gpu, link)
+_SUBJECTS = (services, mounts, health, speed, clock, numa, settings, gpu, link, firewall)
 
 
 def checks(ctx: NodeContext) -> Iterator[Check]:

@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from kvstrata.cluster import Store, StoreEngine, Tier
-from kvstrata.verify import nodefiles
+from kvstrata.verify import nodefiles, tls
 from kvstrata.verify.check import Check, Json, NotCheckedError, UnmetError
 from kvstrata.verify.context import NodeContext
+from kvstrata.verify.layers import certificate
 from kvstrata.verify.layers.following import Once, follows_from, upon
-from kvstrata.verify.layers.store import access, capacity, certificate, config, stalls
+from kvstrata.verify.layers.store import access, capacity, config, stalls
 from kvstrata.verify.layers.store.look import Seen, look, rocksdb
 
 type Files = Once[dict[str, str | None]]
@@ -165,9 +166,11 @@ def _config(store: Store, path: str, seen: Seen, files: Mapping[str, str | None]
 def _certificate(
     ctx: NodeContext, store: Store, port: int, files: Mapping[str, str | None], numbers: dict[str, Json]
 ) -> str:
-    authority = None
+    limits = ctx.cluster.verify.limits
     if store.tls_ca is not None:
         authority = files.get(store.tls_ca)
         if authority is None:
             raise NotCheckedError(f"whether clients trust it: {store.tls_ca} is not on {ctx.node.name}, or unreadable")
-    return certificate.judge(ctx.shell, store, port, authority, ctx.cluster.verify.limits, numbers)
+        return certificate.judge(ctx.shell, store.host, port, tls.trusting(authority), limits, numbers)
+    seen = certificate.judge(ctx.shell, store.host, port, None, limits, numbers)
+    return f"{seen}; trusted by nobody: clients are told of no authority (lmcache_stores_ca)"

@@ -1,0 +1,114 @@
+"""The edge on a router host, as clients outside meet it: TLS, keys, nothing but the API, answers as they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kvstrata.cluster import Edge, EdgeListener
+from kvstrata.verify import tls
+from kvstrata.verify.check import Check, Json, NotCheckedError, UnmetError
+from kvstrata.verify.context import NodeContext
+from kvstrata.verify.layers import certificate
+from kvstrata.verify.layers.edge import keys, stream
+from kvstrata.verify.layers.edge.access import authority, service
+from kvstrata.verify.layers.following import upon
+
+
+def checks(ctx: NodeContext) -> Iterator[Check]:
+    """Everything of the edge on this node; nothing where it has none."""
+    edge, listener = ctx.cluster.edge, ctx.node.edge
+    if edge is not None and listener is not None:
+        yield from _Asked(ctx, edge, listener).all()
+
+
+@dataclass
+class _Asked:
+    ctx: NodeContext
+    edge: Edge
+    listener: EdgeListener
+
+    @property
+    def name(self) -> str:
+        return f"edge {self.listener.host}:{self.edge.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{'http' if self.edge.plaintext else 'https'}://{self.listener.host}:{self.edge.port}"
+
+    def all(self) -> Iterator[Check]:
+        journal = self.ctx.journal(self.listener.unit)
+        health = self._ask("edge.health", "health", "/health answers 200 without a key", journal, self._health)
+        yield health
+        days = f"{self.ctx.cluster.verify.limits.certificate_days:g} days"
+        numbers: dict[str, Json] = {}
+        yield self._ask(
+            "edge.certificate",
+            "certificate",
+            f"trusted by its clients, for {' and '.join(self._names())}, valid for {days} more",
+            self.ctx.command(f"openssl s_client -connect {self.listener.host}:{self.edge.port} -showcerts"),
+            lambda: self._certificate(numbers),
+            numbers,
+        )
+        asked = self.ctx.command(f"curl -sik {self.url}/v1/models")
+        expected = "401 without a key and with a wrong one, 200 with each key" if self.edge.keys else "open to anybody"
+        yield self._ask(
+            "edge.keys",
+            "API keys",
+            expected,
+            asked,
+            upon(health, lambda: keys.judge(service(self.ctx, self.edge, self.listener.host), self.edge)),
+        )
+        yield self._ask(
+            "edge.closed",
+            "what is not for clients",
+            f"401, 403 or 404 for {', '.join(keys.PRIVATE)}",
+            self.ctx.command(f"curl -sik {self.url}/workers"),
+            upon(health, lambda: keys.closed(service(self.ctx, self.edge, self.listener.host, key=True))),
+        )
+        times: dict[str, Json] = {}
+        yield self._ask(
+            "edge.streaming",
+            "streaming",
+            "tokens arrive as they are made, as they do from the router",
+            journal,
+            upon(health, lambda: self._streaming(times)),
+            times,
+        )
+
+    def _ask(
+        self,
+        check_id: str,
+        what: str,
+        expected: str,
+        hint: str,
+        probe: Callable[[], str],
+        data: dict[str, Json] | None = None,
+    ) -> Check:
+        return self.ctx.question(check_id, f"{self.name} {what}", expected, hint).ask(probe, data)
+
+    def _names(self) -> list[str]:
+        return [name for name in (self.listener.host, self.edge.virtual_address) if name]
+
+    def _health(self) -> str:
+        code = service(self.ctx, self.edge, self.listener.host).status("/health")
+        if code != 200:
+            raise UnmetError(f"/health answers {code}")
+        return "200"
+
+    def _certificate(self, numbers: dict[str, Json]) -> str:
+        if self.edge.plaintext:
+            raise NotCheckedError("the edge has no TLS, as the inventory says: prompts, answers and keys can be read")
+        client = tls.trusting(authority(self.edge))
+        limits = self.ctx.cluster.verify.limits
+        return certificate.judge(
+            self.ctx.shell, self.listener.host, self.edge.port, client, limits, numbers, self._names()
+        )
+
+    def _streaming(self, times: dict[str, Json]) -> str:
+        router = self.ctx.node.router
+        if router is None:
+            raise NotCheckedError("there is no router here to compare with")
+        behind = stream.arrivals(self.ctx.service(router.host, router.port), self.ctx)
+        through = stream.arrivals(service(self.ctx, self.edge, self.listener.host, key=True), self.ctx)
+        return stream.judge(behind, through, times)
