@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -15,6 +16,7 @@ from kvstrata.plan.guard import host_of, judge_plan
 from kvstrata.preflight import variables
 from kvstrata.preflight.cache import judge_cache
 from kvstrata.preflight.drives import judge_tokens, refused_drives
+from kvstrata.preflight.edge import judge_client_networks, judge_edge, judge_edge_settings
 from kvstrata.preflight.host import Wanted, judge_host
 from kvstrata.preflight.nvme import judge_nvme
 from kvstrata.preflight.problem import Problem, report
@@ -22,7 +24,7 @@ from kvstrata.preflight.site import judge_site
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """The action, in Ansible's form: `hosts`, `wanted`, `host`, `nvme`, `kvrocks`, `plan` or `drives`: what is judged.
+    """The action: judges one of `hosts`, `wanted`, `host`, `nvme`, `kvrocks`, `edge`, `plan`, `drives`.
 
     `guard` is what kvstrata_drive_guard or kvstrata_drive returned: its `drives` and its `refusals`.
     """
@@ -31,7 +33,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     _supports_check_mode = True
     _VALID_ARGS = frozenset(
         {"inventory", "hosts", "routers", "wanted", "probe", "guard", "drives", "kvrocks", "host", "system", "nvme"}
-        | {"plan", "fact", "strict"}
+        | {"plan", "fact", "strict", "edge"}
     )
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -50,6 +52,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             problems = judge_settings(where, args["kvrocks"])
         elif "nvme" in args:
             problems = judge_nvme(where, args["nvme"])
+        elif "edge" in args:
+            problems = judge_edge_settings(where, args["edge"])
         elif "plan" in args:
             return self._plan(where, args)
         else:
@@ -73,7 +77,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         drives = {name: host["drives"] for name, host in args["hosts"].items()}
         for host in facts["groups"].get("kvstrata", []):
             problems += judge_tokens(facts["hostvars"][host].get("nvme_wipe_tokens", {}), drives)
-        return problems
+        edges = {
+            host: facts["hostvars"][host].get("kvstrata_edge") for host in args["routers"] if host in args["hosts"]
+        }
+        return problems + judge_edge(edges, args["hosts"], datetime.now(UTC))
 
     def _variables(self, facts: Mapping[str, Any]) -> list[Problem]:
         """Return the unknown and the mistyped variables of every host of the group kvstrata."""
@@ -91,7 +98,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             wrong = {problem.variable for problem in mistyped}
             typed = {name: value for name, value in given.items() if name not in wrong}
             problems += [*judge_settings(host, typed), *judge_cache(host, typed), *judge_host_settings(host, typed)]
-            problems += judge_nvme(host, typed)
+            problems += [*judge_nvme(host, typed), *judge_edge_settings(host, typed)]
+            problems += judge_client_networks(host, typed.get("kvstrata_client_networks") or [])
         return problems
 
 

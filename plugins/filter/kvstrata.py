@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kvstrata.dynamo import environment, environment_file
+from kvstrata.firewall import Firewall, render
 from kvstrata.kvrocks.store import stores
 from kvstrata.l2.config import GIB, TierConfig
 from kvstrata.l2.names import namespace_of
@@ -55,6 +56,11 @@ def l2_problem(config: Mapping[str, Any] | None) -> str:
     return ""
 
 
+def firewall(given: Mapping[str, Any]) -> str:
+    """Return the rules of nftables for the fields of kvstrata.firewall.Firewall."""
+    return render(Firewall(**given))
+
+
 class FilterModule:
     """What Ansible looks for in a filter plugin."""
 
@@ -70,6 +76,7 @@ class FilterModule:
             "kvstrata_mount_of": mount_of,
             "kvstrata_namespace": namespace_of,
             "kvstrata_endpoint": endpoint_of,
+            "kvstrata_firewall": firewall,
             "kvstrata_l2_problem": l2_problem,
             "kvstrata_stores": stores,
             "kvstrata_dynamo_environment": environment,

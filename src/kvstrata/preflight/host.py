@@ -96,8 +96,9 @@ def _claims(where: str, ports: Sequence[Mapping[str, Any]]) -> list[Problem]:
     users: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for port in ports:
         users[int(port["port"])].append(port)
-        if int(port["port"]) not in _PORTS:
-            allowed = f"a port from {_PORTS.start} to {_PORTS.stop - 1}"
+        allowed_ports = range(1, _PORTS.stop) if port.get("privileged") else _PORTS
+        if int(port["port"]) not in allowed_ports:
+            allowed = f"a port from {allowed_ports.start} to {allowed_ports.stop - 1}"
             problems.append(Problem(where, f"{port['variable']} ({port['unit']})", port["port"], allowed))
     for number, claims in users.items():
         if len(claims) > 1:

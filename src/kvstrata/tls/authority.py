@@ -6,7 +6,6 @@ renewed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,6 +23,18 @@ from kvstrata.tls.pair import Pair, PairError
 _BEFORE = timedelta(hours=1)
 
 
+_USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
+
+
+@dataclass(frozen=True)
+class Issued:
+    """Which certificate of a folder it is, by its files there, and what it may be shown as: a server, a client or both."""
+
+    certificate: str = "cert.pem"
+    key: str = "key.pem"
+    usages: tuple[str, ...] = ("server",)
+
+
 @dataclass(frozen=True)
 class Terms:
     """How long certificates are valid, in days; each is renewed when less than `renew` are left."""
@@ -34,7 +45,14 @@ class Terms:
 
 
 def ensure(
-    folder: Path, owner: str, names: Sequence[str], now: datetime, terms: Terms, *, write: bool = True
+    folder: Path,
+    owner: str,
+    names: Sequence[str],
+    now: datetime,
+    terms: Terms,
+    *,
+    issued: Issued | None = None,
+    write: bool = True,
 ) -> list[str]:
     """Make what is missing, renew what ends soon or no longer fits, and return what was done and why.
 
@@ -44,6 +62,7 @@ def ensure(
         names: names and addresses that clients will use.
         now: with its time zone.
         terms: how long certificates are valid.
+        issued: which of several certificates of that authority; without it the only one, of a server.
         write: False writes nothing, and tells what would be.
 
     Raises:
@@ -51,6 +70,9 @@ def ensure(
     """
     if not names:
         raise ValueError("a certificate needs at least one name or address")
+    issued = issued or Issued()
+    if not issued.usages or set(issued.usages) - set(_USAGES):
+        raise ValueError(f"a certificate for {', '.join(issued.usages) or 'nothing'}; allowed: {', '.join(_USAGES)}")
     if terms.renew >= min(terms.authority, terms.certificate):
         raise ValueError(f"renewing {terms.renew} days before the end leaves no day without a renewal")
     done = []
@@ -59,12 +81,12 @@ def ensure(
         done.append(f"ca.pem: {authority}")
         authority = _make_authority(owner, now, terms.authority)
         _put(folder, {"ca.key": authority.key, "ca.pem": authority.certificate}, write=write)
-    current = _good(folder / "cert.pem", folder / "key.pem", now, terms.renew)
-    why = current if isinstance(current, str) else _unfit(current, authority, names)
+    current = _good(folder / issued.certificate, folder / issued.key, now, terms.renew)
+    why = current if isinstance(current, str) else _unfit(current, authority, names, issued.usages)
     if why:
-        done.append(f"cert.pem: {why}")
-        made = _sign(authority, owner, names, now, terms.certificate)
-        _put(folder, {"key.pem": made.key, "cert.pem": made.certificate}, write=write)
+        done.append(f"{issued.certificate}: {why}")
+        made = _sign(authority, owner, names, issued.usages, now, terms.certificate)
+        _put(folder, {issued.key: made.key, issued.certificate: made.certificate}, write=write)
     return done
 
 
@@ -80,12 +102,14 @@ def _good(certificate: Path, key: Path, now: datetime, renew: int) -> Pair | str
     return f"it ends in {left:.0f} days" if left < renew else pair
 
 
-def _unfit(pair: Pair, authority: Pair, names: Sequence[str]) -> str:
+def _unfit(pair: Pair, authority: Pair, names: Sequence[str], usages: Sequence[str]) -> str:
     """Return why a certificate is not what is wanted, or nothing."""
     if not pair.signed_by(authority):
         return "another authority signed it"
     if pair.names != frozenset(names):
         return f"it was for {', '.join(sorted(pair.names)) or 'no name'}"
+    if pair.usages != frozenset(_USAGES[usage] for usage in usages):
+        return "it was for another purpose"
     return ""
 
 
@@ -111,9 +135,11 @@ def _make_authority(owner: str, now: datetime, days: int) -> Pair:
     return Pair(built.sign(key, hashes.SHA256()), key)
 
 
-def _sign(authority: Pair, owner: str, names: Sequence[str], now: datetime, days: int) -> Pair:
+def _sign(  # noqa: PLR0913, PLR0917 - as ensure
+    authority: Pair, owner: str, names: Sequence[str], usages: Sequence[str], now: datetime, days: int
+) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{owner}: server")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{owner}: {' and '.join(usages)}")])
     issuer = authority.certificate
     signer = authority.key
     if not isinstance(signer, ec.EllipticCurvePrivateKey):
@@ -122,7 +148,7 @@ def _sign(authority: Pair, owner: str, names: Sequence[str], now: datetime, days
         _begun(subject, issuer.subject, key.public_key(), now, days)
         .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([_USAGES[usage] for usage in usages]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
             critical=False,

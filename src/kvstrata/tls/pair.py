@@ -78,3 +78,11 @@ class Pair:
             return frozenset()
         addresses = found.get_values_for_type(x509.IPAddress)
         return frozenset([*found.get_values_for_type(x509.DNSName), *map(str, addresses)])
+
+    @property
+    def usages(self) -> frozenset[x509.ObjectIdentifier]:
+        """The purposes for which the certificate is valid; empty for any."""
+        try:
+            return frozenset(self.certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+        except x509.ExtensionNotFound:
+            return frozenset()
