@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kvstrata.tls import Pair, PairError, Terms, ensure
+from kvstrata.tls import Issued, Pair, PairError, Terms, ensure
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 NAMES = ["10.0.0.1", "10.0.0.100", "llm.example.org"]
@@ -105,3 +105,21 @@ def test_what_is_no_pair_says_why_without_a_byte_of_it(tmp_path: Path) -> None:
         with pytest.raises(PairError, match=why) as refusal:
             Pair.read(certificate_path, key_path)
         assert "secret" not in str(refusal.value)
+
+
+def test_one_authority_signs_several_certificates_each_for_its_purpose(tmp_path: Path) -> None:
+    member = Issued("m1.pem", "m1.key", ("server", "client"))
+    assert ensure(tmp_path, "o", NAMES, NOW, Terms(), issued=member) == [
+        "ca.pem: there was none",
+        "m1.pem: there was none",
+    ]
+    client = Issued("client.pem", "client.key", ("client",))
+    assert ensure(tmp_path, "o", ["clients"], NOW, Terms(), issued=client) == ["client.pem: there was none"]
+    assert ensure(tmp_path, "o", NAMES, NOW, Terms(), issued=member) == []
+    both = Issued("client.pem", "client.key", ("client", "server"))
+    assert ensure(tmp_path, "o", ["clients"], NOW, Terms(), issued=both) == ["client.pem: it was for another purpose"]
+
+
+def test_a_purpose_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a certificate for mail; allowed: server, client"):
+        ensure(tmp_path, "o", NAMES, NOW, Terms(), issued=Issued(usages=("mail",)))

@@ -28,7 +28,7 @@ _USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsage
 
 @dataclass(frozen=True)
 class Issued:
-    """Which certificate of a folder it is, by its files there, and what it may be shown as: a server, a client or both."""
+    """Which certificate of a folder it is, by its files there, and what it may be shown as."""
 
     certificate: str = "cert.pem"
     key: str = "key.pem"
@@ -135,9 +135,7 @@ def _make_authority(owner: str, now: datetime, days: int) -> Pair:
     return Pair(built.sign(key, hashes.SHA256()), key)
 
 
-def _sign(  # noqa: PLR0913, PLR0917 - as ensure
-    authority: Pair, owner: str, names: Sequence[str], usages: Sequence[str], now: datetime, days: int
-) -> Pair:
+def _sign(authority: Pair, owner: str, names: Sequence[str], usages: Sequence[str], now: datetime, days: int) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{owner}: {' and '.join(usages)}")])
     issuer = authority.certificate
