@@ -21,7 +21,7 @@ def test_a_suite_for_each_node_is_handed_on(
     monkeypatch: pytest.MonkeyPatch, options: list[str], suites: tuple[str, ...]
 ) -> None:
     seen: list[LabSpec] = []
-    monkeypatch.setattr(lab, "up", seen.append)
+    monkeypatch.setattr(lab, "up", lambda spec, release: seen.append(spec))
     result = CliRunner().invoke(cli.app, ["up", "--nodes", "3", *options])
     assert result.exit_code == 0, result.output
     assert [spec.suites for spec in seen] == [suites]

@@ -28,6 +28,13 @@ def test_a_node_has_its_address_drives_and_the_models_read_only() -> None:
     assert "/cache/models:/srv/models:ro" in values(argv(), "--volume")
 
 
+def test_a_node_has_a_release_only_where_it_is_given_one() -> None:
+    given = "/cache/lab/releases/bookworm/cpu-1:/opt/kvstrata/releases/cpu-1:O"
+    words = run_argv(preset("lab"), "node1", "image:tag", LOOPS, replace(MOUNTS, release=given), HOST)
+    assert given in values(words, "--volume")
+    assert not [volume for volume in values(argv(), "--volume") if "/opt/kvstrata" in volume]
+
+
 def test_a_node_knows_the_others_by_name() -> None:
     assert "node2:10.77.0.12" in values(argv(), "--add-host")
 

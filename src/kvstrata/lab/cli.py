@@ -36,6 +36,13 @@ Suites = Annotated[
         "--suite", help=f"Debian release of node 1; again for node 2, and so on. Default {SUITES[0]} for all."
     ),
 ]
+Release = Annotated[
+    str | None,
+    typer.Option(
+        "--release",
+        help="Id of a release that new nodes begin with; the first node builds it for later labs if none has yet.",
+    ),
+]
 
 
 @app.command()
@@ -53,6 +60,7 @@ def up(
     drive_gib: DriveGib = 4,
     memory_gib: MemoryGib = None,
     suites: Suites = None,
+    release: Release = None,
 ) -> None:
     """Start the lab's nodes; what runs already is left alone."""
     with errors_for_people():
@@ -64,7 +72,8 @@ def up(
                 drive_gib=drive_gib,
                 memory_gib=memory_gib,
                 suites=suites or SUITES[:1],
-            )
+            ),
+            release,
         )
 
 

@@ -12,6 +12,7 @@ from kvstrata.lab import drives, hostnet, hostpackages, image, network, nodes, p
 from kvstrata.lab.errors import LabError
 from kvstrata.lab.lock import one_at_a_time
 from kvstrata.lab.progress import console, step
+from kvstrata.lab.releases import SharedRelease
 from kvstrata.lab.spec import LabSpec
 from kvstrata.lab.sshaccess import Access, await_login, host_key
 
@@ -41,10 +42,11 @@ def access(name: str) -> Access:
     return Access(paths.lab_dir(name))
 
 
-def up(spec: LabSpec) -> bool:
+def up(spec: LabSpec, release: str | None = None) -> bool:
     """Make the lab run with at least the spec's nodes; return whether anything had to be changed.
 
-    Running nodes are left as they are, stopped ones started, missing ones made. LabError says what is wrong.
+    Running nodes are left as they are, stopped ones started, missing ones made. New nodes begin with `release`, an id,
+    where an earlier lab has built it; otherwise the first one builds it for later labs. LabError says what is wrong.
     """
     with _one_at_a_time(), step(f"lab {spec.name}") as whole:
         host = nodes.this_host()
@@ -61,7 +63,7 @@ def up(spec: LabSpec) -> bool:
         # Each is its own step only when there is something to do: a lab that runs answers at once.
         tags = {suite: image.ensure(image.host_recipe(suite)) for suite in dict.fromkeys(map(spec.suite, spec.nodes))}
         _ensure_models_dir()
-        mounts = nodes.Mounts(paths.models_dir(), ssh.ensure_key(), ssh.user)
+        mounts = _mounts(spec, ssh, release, present)
         todo = [node for node in spec.nodes if node not in present or not present[node].running]
         if todo:
             hostnet.record(_before())
@@ -73,7 +75,7 @@ def up(spec: LabSpec) -> bool:
                 current.result = f"{sum(map(len, attached.values()))} of {spec.drive_gib} GiB attached"
             with step("nodes") as current:
                 for node in todo:
-                    argv = nodes.run_argv(spec, node, tags[spec.suite(node)], attached[node], mounts, host)
+                    argv = nodes.run_argv(spec, node, tags[spec.suite(node)], attached[node], mounts[node], host)
                     _start(argv, present.get(node), attached[node])
                 running = {node for node, container in present.items() if container.running}
                 _await(spec, ssh, todo, sorted(running | set(todo)))
@@ -82,12 +84,25 @@ def up(spec: LabSpec) -> bool:
         _check_logins(spec, ssh)
         for node in spec.nodes:
             if node in present and node not in todo:
-                argv = nodes.run_argv(spec, node, tags[spec.suite(node)], present[node].devices, mounts, host)
+                argv = nodes.run_argv(spec, node, tags[spec.suite(node)], present[node].devices, mounts[node], host)
                 if nodes.recipe_of(argv) != present[node].recipe:
                     whole.note(f"{node} was made by another recipe; `lab down`, then `lab up` renews it")
         where = ", ".join(f"{node} {spec.address(node)}" for node in spec.nodes)
         whole.result = f"up ({where})" if todo else f"already up, nothing changed ({where})"
     return bool(todo)
+
+
+def _mounts(
+    spec: LabSpec, ssh: Access, release: str | None, present: Mapping[str, nodes.Container]
+) -> dict[str, nodes.Mounts]:
+    mounts = {}
+    for node in spec.nodes:
+        shared = SharedRelease(release, spec.suite(node)) if release else None
+        if shared is not None and not present:
+            shared.make_room()
+        volume = shared.volume(first=node == spec.nodes[0]) if shared else None
+        mounts[node] = nodes.Mounts(paths.models_dir(), ssh.ensure_key(), ssh.user, volume)
+    return mounts
 
 
 def _ensure_models_dir() -> None:

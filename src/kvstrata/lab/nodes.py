@@ -66,11 +66,12 @@ def this_host() -> Host:
 
 @dataclass(frozen=True)
 class Mounts:
-    """Folders and files of the controller that every node sees read-only."""
+    """Folders and files of the controller that a node sees read-only; `release` is podman's volume of one, or None."""
 
     models: Path
     public_key: Path
     user: str = "root"
+    release: str | None = None
 
 
 def run_argv(spec: LabSpec, node: str, image: str, devices: tuple[str, ...], mounts: Mounts, host: Host) -> list[str]:
@@ -105,6 +106,8 @@ def run_argv(spec: LabSpec, node: str, image: str, devices: tuple[str, ...], mou
         argv += ["--memory", f"{spec.memory_gib}g"]
     argv += ["--volume", f"{mounts.models}:/srv/models:ro"]
     argv += ["--volume", f"{mounts.public_key}:/etc/ssh/authorized_keys.d/{mounts.user}:ro"]
+    if mounts.release is not None:
+        argv += ["--volume", mounts.release]
     argv += ["--log-driver", "k8s-file", "--pull", "never"]
     argv += ["--label", f"{LAB_LABEL}={spec.name}", "--label", f"{NODE_LABEL}={node}"]
     command = [image, "/usr/local/sbin/lab-init"]

@@ -20,6 +20,11 @@ def images_dir() -> Path:
     return cache_dir().absolute() / "images"
 
 
+def releases_dir() -> Path:
+    """Return the folder of the releases that nodes share, one folder per Debian release."""
+    return labs_dir() / "releases"
+
+
 def models_dir() -> Path:
     """Return the folder that every node sees read-only as /srv/models."""
     return cache_dir().absolute() / "models"
