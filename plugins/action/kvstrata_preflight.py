@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from kvstrata.artifacts.lock import LockError, read_lock
 from kvstrata.host.settings import judge_host_settings
 from kvstrata.kvrocks.config import judge_settings
 from kvstrata.paths import PROJECT
@@ -20,6 +22,7 @@ from kvstrata.preflight.edge import judge_client_networks, judge_edge, judge_edg
 from kvstrata.preflight.host import Wanted, judge_host
 from kvstrata.preflight.nvme import judge_nvme
 from kvstrata.preflight.problem import Problem, report
+from kvstrata.preflight.serving import judge_profile, judge_profiles
 from kvstrata.preflight.site import judge_site
 
 
@@ -80,6 +83,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         edges = {
             host: facts["hostvars"][host].get("kvstrata_edge") for host in args["routers"] if host in args["hosts"]
         }
+        nodes = {host: facts["hostvars"][host] for host in facts["groups"].get("kvstrata", [])}
+        problems += judge_profiles(nodes, {host: _wheels(given) for host, given in nodes.items()})
         return problems + judge_edge(edges, args["hosts"], datetime.now(UTC))
 
     def _variables(self, facts: Mapping[str, Any]) -> list[Problem]:
@@ -99,6 +104,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             typed = {name: value for name, value in given.items() if name not in wrong}
             problems += [*judge_settings(host, typed), *judge_cache(host, typed), *judge_host_settings(host, typed)]
             problems += [*judge_nvme(host, typed), *judge_edge_settings(host, typed)]
+            problems += judge_profile(host, typed)
             problems += judge_client_networks(host, typed.get("kvstrata_client_networks") or [])
         return problems
 
@@ -106,3 +112,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 def _specs_of(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the specifications of the role variables that an inventory sets; a role requires none of it."""
     return {name: known[name] for name in given if name in known}
+
+
+def _wheels(given: Mapping[str, Any]) -> Path | None:
+    """Return the list of the wheels that a node installs, or None where no wheelhouse has its name."""
+    try:
+        lock = read_lock(PROJECT / "artifacts.lock.yml")
+        return lock.wheelhouse(given.get("kvstrata_wheelhouse", given.get("kvstrata_accelerator", ""))).lock
+    except LockError:
+        return None
