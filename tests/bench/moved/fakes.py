@@ -30,6 +30,7 @@ class Conversing(FakeNode):
         count["local"] += own
         count["l2"] += loaded
         count["hits"] += loaded
+        count["transferred"] += loaded
         count["computed"] += len(prompt) - own - loaded
         count["submitted"] += len(prompt) // CHUNK
         count["completed"] += len(prompt) // CHUNK

@@ -14,6 +14,7 @@ from kvstrata.bench.moved.record import Case, Throughput, Turn
 from kvstrata.bench.moved.replicas import Pair
 from kvstrata.bench.moved.table import load_lines, turn_lines
 from kvstrata.cli import app
+from kvstrata.verify import wait
 from kvstrata.verify.check import UnmetError
 from tests.bench.moved.fakes import FakeSite
 
@@ -24,6 +25,7 @@ SETTINGS = run.Settings(conversations=2, repeats=2, prompt_tokens=1024, output_t
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kvstrata.bench.moved.replicas.QUIET_S", 0.01)
+    monkeypatch.setattr("kvstrata.bench.moved.replicas.REST_S", 0.01)
 
 
 def _turns(site: FakeSite, settings: run.Settings = SETTINGS) -> list[Turn]:
@@ -74,7 +76,8 @@ def test_under_load_the_router_decides(site: FakeSite) -> None:
     settings = run.Settings(conversations=1, repeats=1, prompt_tokens=1024, output_tokens=4, load=2)
     cases = [(turn.case, turn.went_to) for turn in _turns(site, settings)][-2:]
     assert cases == [(Case.LOAD_MOVED, "node2"), (Case.LOAD_FRESH, "node2")]
-    assert sum(site.router.busy.values()) == 0
+    # The load is broken off; the router notices with what it sends next.
+    assert wait.until(lambda: sum(site.router.busy.values()) == 0 or None, 5, 0.01)
 
 
 def test_a_router_that_keeps_it_is_told_too(site: FakeSite) -> None:
@@ -89,6 +92,18 @@ def test_a_load_over_one_node_and_over_both(site: FakeSite) -> None:
     assert [load.nodes for load in loads] == [("node1",), ("node2",), NODES]
     assert [(load.requests, load.failed, load.output_tokens) for load in loads] == [(4, 0, 12)] * 3
     assert len(site.router.workers) == 2
+
+
+def test_what_was_measured_before_a_failure_is_kept(site: FakeSite) -> None:
+    # The first node's turns are measured, then nobody obeys any more.
+    found: list[Turn] = []
+    pair = Pair(site.site, NODES)
+    turns = run.measure(pair, SETTINGS, "s", site.said.append)
+    found.append(next(turns))
+    site.router.astray = next(iter(site.router.nodes))
+    with pytest.raises(UnmetError):
+        found.extend(turns)
+    assert [turn.case for turn in found] == [Case.STAYED, Case.STAYED]
 
 
 def test_with_dynamo_nothing_can_be_moved(site: FakeSite) -> None:

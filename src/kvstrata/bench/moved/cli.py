@@ -89,6 +89,8 @@ def moved(
     if as_markdown is not None:
         as_markdown.write_text(markdown(results))
     _show(out, results)
+    if results.incomplete:
+        raise typer.Exit(1)
 
 
 def _measured(
@@ -96,8 +98,16 @@ def _measured(
 ) -> Results:
     started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     busy_before = os.getloadavg()[0]
-    found: list[Turn] = list(run.measure(pair, turns, seed, say))
-    carried: list[Load] = list(throughput.measure(pair, loads, seed, say)) if loads.requests else []
+    found, carried, notes = list[Turn](), list[Load](), _notes(pair, busy_before)
+    try:
+        found.extend(run.measure(pair, turns, seed, say))
+        if loads.requests:
+            carried.extend(throughput.measure(pair, loads, seed, say))
+    except (UnmetError, UnableError, RefusedError, NotDoneError) as error:
+        if not found:
+            raise
+        # An hour of measurements is not thrown away for its last minute.
+        notes.append(f"INCOMPLETE: {error}")
     return Results(
         site=pair.site.cluster.site,
         started_at=started,
@@ -108,7 +118,7 @@ def _measured(
         versions=_versions(pair),
         turns=tuple(found),
         throughput=tuple(carried),
-        notes=tuple(_notes(pair, busy_before)),
+        notes=tuple(notes),
     )
 
 

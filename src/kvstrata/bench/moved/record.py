@@ -69,6 +69,11 @@ class Results:
     throughput: tuple[Throughput, ...]
     notes: tuple[str, ...]
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether it ended before its time."""
+        return any(note.startswith("INCOMPLETE") for note in self.notes)
+
     def as_json(self) -> dict[str, Any]:
         """The run as it is written."""
         return {"schema": SCHEMA, **asdict(self)}
