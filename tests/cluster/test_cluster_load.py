@@ -267,6 +267,7 @@ def with_edge() -> dict[str, Any]:
         "port": 8443,
         "plaintext": False,
         "ca": "~/state/ca.pem",
+        "names": ["10.1.0.1"],
         "keys": [{"name": "team", "value": "hush-hush-key"}],
         "virtual_address": "10.1.0.100",
     }

@@ -64,6 +64,7 @@ def edge(at: At) -> Edge:
         port=at["port"].port(),
         plaintext=at["plaintext"].flag(),
         ca=at["ca"].optional(path_of),
+        names=tuple(at["names"].each(At.text)),
         keys=tuple(at["keys"].each(_key)),
         virtual_address=at["virtual_address"].optional(At.text),
     )

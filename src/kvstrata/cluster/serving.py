@@ -118,6 +118,8 @@ class Edge:
     """No TLS, because the inventory says so."""
     ca: Path | None
     """The authority that signed the certificate, a file on the controller; None: those that the controller trusts."""
+    names: tuple[str, ...]
+    """What clients call it, so that the certificate must have these names; empty where nobody said."""
     keys: tuple[ApiKey, ...]
     """Empty where anybody may ask."""
     virtual_address: str | None
@@ -147,4 +149,4 @@ class Firewall:
 
     unit: str
     client_networks: tuple[str, ...]
-    """These may reach the routers."""
+    """These may reach the routers: 0.0.0.0/0 where everybody may."""

@@ -177,7 +177,6 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("router.locality", _SLOWED, anywhere),
     Rule("edge.health", ("edge.*",), same_host),
     Rule("edge.health", ("edge.virtual_address",), anywhere),
-    Rule("edge.certificate", ("edge.virtual_address",), anywhere),
 )
 
 

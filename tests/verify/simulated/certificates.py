@@ -14,17 +14,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def issue(folder: Path, wanted: Mapping[str, tuple[str, float]]) -> tuple[dict[str, ssl.SSLContext], str]:
+def issue(
+    folder: Path, wanted: Mapping[str, tuple[tuple[str, ...], float]], kind: str = "store"
+) -> tuple[dict[str, ssl.SSLContext], str]:
     """By node a TLS server with its certificate, and the authority's own as PEM.
 
-    `wanted` says for each node its address and the days that its certificate is still valid, negative for an expired
+    `wanted` says for each node its addresses and the days that its certificate is still valid, negative for an expired
     one. Nodes of the same days share one certificate for all their addresses.
     """
     authority, signer = _authority()
     contexts: dict[str, ssl.SSLContext] = {}
     for days in sorted({days for _, days in wanted.values()}):
         names = [name for name, (_, its) in wanted.items() if its == days]
-        context = _server(folder, [wanted[name][0] for name in names], days, authority, signer)
+        addresses = dict.fromkeys(address for name in names for address in wanted[name][0])
+        context = _server(folder / f"{kind}-{days:g}.pem", list(addresses), days, authority, signer)
         contexts |= dict.fromkeys(names, context)
     return contexts, authority.public_bytes(serialization.Encoding.PEM).decode()
 
@@ -39,14 +42,13 @@ def _authority() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
 
 
 def _server(
-    folder: Path, addresses: list[str], days: float, authority: x509.Certificate, signer: ec.EllipticCurvePrivateKey
+    file: Path, addresses: list[str], days: float, authority: x509.Certificate, signer: ec.EllipticCurvePrivateKey
 ) -> ssl.SSLContext:
     key = ec.generate_private_key(ec.SECP256R1())
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address)) for address in addresses])
     builder = _builder(_name("kvrocks"), authority.subject, key, days).add_extension(names, critical=False)
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     certificate = builder.add_extension(issuer, critical=False).sign(signer, hashes.SHA256())
-    file = folder / f"store-{days:g}.pem"
     file.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + certificate.public_bytes(serialization.Encoding.PEM)

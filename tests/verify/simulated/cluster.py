@@ -121,12 +121,20 @@ async def _start(site: FakeSite, folder: Path) -> list[sshd.Listening]:
     host_key, user_key = (asyncssh.read_private_key(folder / name) for name in ("host_key", "key"))
     public = user_key.convert_to_public()
     wanted = {
-        node.name: (node.stores[0].host, site.nodes[node.name].certificate_days)
+        node.name: ((node.stores[0].host,), site.nodes[node.name].certificate_days)
         for node in site.cluster().nodes
         if node.stores and node.stores[0].tls_port is not None
     }
     contexts, authority = certificates.issue(folder, wanted)
-    services = network.build(site, contexts, authority)
+    told = site.cluster().edge
+    shown = {
+        node.name: ((node.edge.host, *told.names), site.nodes[node.name].edge_certificate_days)
+        for node in site.cluster().nodes
+        if node.edge is not None and told is not None
+    }
+    edges, its_authority = certificates.issue(folder, shown, "edge")
+    (folder / inventory.EDGE_AUTHORITY).write_text(its_authority)
+    services = network.build(site, contexts, authority, edges)
     listening = []
     for name, machine in services.machines.items():
 

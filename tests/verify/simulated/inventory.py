@@ -12,6 +12,8 @@ ZMQ_PORT, HTTP_PORT = 5555, 8090
 L1_GIB = 64.0
 CAPACITY_BYTES = 800 << 30
 DEVICE = "/dev/disk/by-id/nvme-SIMULATED_{index:04d}"
+ROUTERS = 2
+EDGE_PORT, VIRTUAL, API_KEY, EDGE_AUTHORITY = 8443, "127.77.250.1", "key-of-the-team", "edge-ca.pem"
 AUTHORITY = "/etc/kvstrata/tls/ca.pem"
 
 
@@ -21,13 +23,23 @@ def address(index: int) -> str:
 
 
 def document(folder: Path, nodes: int, ssh_port: int, timeout_s: float = 60, tls: bool = True) -> dict[str, Any]:
-    """A site of `nodes` nodes; the first one has the router. `folder` holds keys, known_hosts and the site's state."""
+    """A site of `nodes` nodes; the first two have routers and an edge.
+
+    `folder` holds keys, known_hosts and the site's state.
+    """
     return {
         "schema": 2,
         "site": "simulated",
         "profile": "router",
         "accelerator": "cpu",
-        "edge": None,
+        "edge": {
+            "port": EDGE_PORT,
+            "plaintext": False,
+            "ca": str(folder / EDGE_AUTHORITY),
+            "names": [address(index) for index in range(1, min(nodes, ROUTERS) + 1)] + [VIRTUAL],
+            "keys": [{"name": "team", "value": API_KEY}],
+            "virtual_address": VIRTUAL,
+        },
         "firewall": None,
         "model": {
             "name": "m",
@@ -48,7 +60,7 @@ def document(folder: Path, nodes: int, ssh_port: int, timeout_s: float = 60, tls
 
 def _node(folder: Path, index: int, ssh_port: int, tls: bool) -> dict[str, Any]:
     host = address(index)
-    routes = index == 1
+    routes = index <= ROUTERS
     bind, interleave = ({"policy": policy, "node": None, "cpus": None} for policy in ("bind", "interleave"))
     return {
         "name": f"node{index}",
@@ -64,7 +76,7 @@ def _node(folder: Path, index: int, ssh_port: int, tls: bool) -> dict[str, Any]:
             "kvrocks@d0.service",
             "lmcache.service",
             "vllm@0.service",
-            *(["vllm-router.service"] if routes else []),
+            *(["vllm-router.service", "kvstrata-edge.service", "kvstrata-keepalived.service"] if routes else []),
         ],
         "mounts": [{"path": "/var/lib/kvstrata/drives/d0", "fstype": "xfs", "device": DEVICE.format(index=index)}],
         "stores": [
@@ -113,6 +125,8 @@ def _node(folder: Path, index: int, ssh_port: int, tls: bool) -> dict[str, Any]:
         }
         if routes
         else None,
-        "edge": None,
+        "edge": {"unit": "kvstrata-edge.service", "host": host, "vrrp_unit": "kvstrata-keepalived.service"}
+        if routes
+        else None,
         "etcd": None,
     }

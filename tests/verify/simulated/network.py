@@ -6,10 +6,12 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.verify.simulated import web
+from tests.verify.simulated import over_tls, web
 from tests.verify.simulated.caches import Caches, Prefixes
+from tests.verify.simulated.edge import FakeEdge
 from tests.verify.simulated.inventory import AUTHORITY, CHUNK
-from tests.verify.simulated.kvrocks import FakeStore, over_tls
+from tests.verify.simulated.kvrocks import FakeStore
+from tests.verify.simulated.kvrocks import over_tls as shows
 from tests.verify.simulated.lmcache import FakeLMCache
 from tests.verify.simulated.router import FakeRouter
 from tests.verify.simulated.sshd import Dropped, Refused
@@ -18,6 +20,8 @@ from tests.verify.simulated.vllm import FakeEngine
 from tests.verify.simulated.web import Talk
 
 LOOPBACK = "127.0.0.1"
+# Between two tokens of a stream.
+PACE_S = 0.001
 
 
 @dataclass
@@ -45,8 +49,16 @@ class Services:
         return talk
 
 
-def build(site: FakeSite, certificates: Mapping[str, ssl.SSLContext], authority: str) -> Services:
-    """The services of a site. `certificates` are those that each node's store shows, `authority` is who signed them."""
+def build(
+    site: FakeSite,
+    certificates: Mapping[str, ssl.SSLContext],
+    authority: str,
+    edges: Mapping[str, ssl.SSLContext],
+) -> Services:
+    """The services of a site.
+
+    `certificates` are those that each node's store shows, `authority` is who signed them, `edges` those of its edge.
+    """
     services, stored, cluster = Services(), Prefixes(CHUNK), site.cluster()
     engines: dict[str, FakeEngine] = {}
 
@@ -65,7 +77,7 @@ def build(site: FakeSite, certificates: Mapping[str, ssl.SSLContext], authority:
                 machine.files[store.config_path] = kvrocks.rendered
             if store.tls_port is not None and node.name in certificates:
                 services.fabric[store.host, store.tls_port] = services.of(
-                    machine, store.unit, over_tls(certificates[node.name])
+                    machine, store.unit, shows(certificates[node.name])
                 )
         if node.lmcache is not None:
             lmcache = FakeLMCache(machine, caches)
@@ -80,9 +92,19 @@ def build(site: FakeSite, certificates: Mapping[str, ssl.SSLContext], authority:
             machine.on_restart[engine.unit] = fake.restart
     for node in cluster.nodes:
         if node.router is not None:
-            router, machine, unit = FakeRouter(site, engines), services.machines[node.name], node.router.unit
-            talk = web.serve(router.routes(), unknown)
+            machine, unit = services.machines[node.name], node.router.unit
+            router = FakeRouter(site, engines, machine.state)
+            talk = web.serve(router.routes(), unknown, PACE_S)
             services.fabric[node.router.host, node.router.port] = services.of(machine, unit, talk)
             talk = web.serve(router.figures(), unknown)
             services.loopback[node.name, node.router.metrics_port] = services.of(machine, unit, talk)
+            if node.edge is not None and cluster.edge is not None:
+                talk = over_tls.serve(
+                    edges[node.name],
+                    web.serve(FakeEdge(site, router).routes(), unknown, 0 if site.edge_holds_back else PACE_S),
+                )
+                at = (node.edge.host, cluster.edge.port)
+                services.fabric[at] = services.of(machine, node.edge.unit, talk)
+                if cluster.edge.virtual_address is not None and machine.holds_address:
+                    services.fabric[cluster.edge.virtual_address, cluster.edge.port] = services.fabric[at]
     return services

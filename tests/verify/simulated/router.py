@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping
 
-from tests.verify.simulated.state import FakeSite
+from tests.verify.simulated.state import FakeNode, FakeSite
 from tests.verify.simulated.vllm import FakeEngine
 from tests.verify.simulated.web import Answer, Request, Route, Status
 
@@ -19,8 +19,10 @@ PREFIX_CHARS = 128
 class FakeRouter:
     """The router in front of all engines, by their URLs."""
 
-    def __init__(self, site: FakeSite, engines: Mapping[str, FakeEngine]) -> None:
+    def __init__(self, site: FakeSite, engines: Mapping[str, FakeEngine], node: FakeNode) -> None:
         self._site, self._engines = site, engines
+        if node.lost_worker:
+            self._engines = dict(list(engines.items())[:-1])
         self._turns = itertools.count()
         self._chosen: Counter[str] = Counter()
         self.down = False

@@ -43,6 +43,12 @@ class FakeNode:
     """Whether its engine was started with LMCache's connector."""
     certificate_days: float = 90.0
     """Days that its store's certificate is still valid."""
+    edge_certificate_days: float = 90.0
+    """Days that its edge's certificate is still valid."""
+    lost_worker: bool = False
+    """Whether its router has lost one of the engines."""
+    holds_address: bool = False
+    """Whether it has the site's virtual address, without being the first router host."""
     full: bool = False
     """Whether its store refuses writes because its files have reached their bound."""
 
@@ -57,6 +63,12 @@ class FakeSite:
     """Whether the router sends a conversation where it was before."""
     policy: str = "cache_aware"
     """By which policy the router says it chooses."""
+    edge_asks_for_keys: bool = True
+    """Whether the edge lets nobody in without an API key."""
+    edge_passes_all: bool = False
+    """Whether the edge passes on more than the API."""
+    edge_holds_back: bool = False
+    """Whether the edge keeps an answer until it is complete."""
     unknown: list[str] = field(default_factory=list)
     """Commands and requests that nothing here knows."""
 
@@ -91,6 +103,12 @@ class Machine:
         """What its LMCache files chunks under."""
         told = self.node.lmcache.namespace if self.node.lmcache else None
         return self.state.namespace or told or ""
+
+    @property
+    def holds_address(self) -> bool:
+        """Whether the site's virtual address is here: on the first router host, as long as all is well."""
+        first = next((node.name for node in self.cluster.nodes if node.edge is not None), None)
+        return self.state.holds_address or self.node.name == first
 
     def pid(self, unit: str) -> int:
         """The main process of a unit."""

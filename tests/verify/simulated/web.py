@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,11 +33,11 @@ type Route = Callable[[Request], Answer]
 type Talk = Callable[[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]], Awaitable[None]]
 
 
-def serve(routes: Mapping[str, Route], unknown: Callable[[str], None]) -> Talk:
-    """Answer by path; a path without a route is 404, and told to `unknown`."""
+def serve(routes: Mapping[str, Route], unknown: Callable[[str], None], pace_s: float = 0.0) -> Talk:
+    """Answer by path; a path without a route is 404, and told to `unknown`. Events leave every `pace_s` seconds."""
 
     async def talk(reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]) -> None:
-        while await _one(reader, writer, routes, unknown):
+        while await _one(reader, writer, routes, unknown, pace_s):
             pass
 
     return talk
@@ -47,6 +48,7 @@ async def _one(
     writer: asyncssh.SSHWriter[bytes],
     routes: Mapping[str, Route],
     unknown: Callable[[str], None],
+    pace_s: float,
 ) -> bool:
     """Answer one request; whether another may come."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -67,6 +69,7 @@ async def _one(
             data = f"data: {event}\n\n".encode()
             writer.write(b"%x\r\n%s\r\n" % (len(data), data))
             await writer.drain()
+            await asyncio.sleep(pace_s)
         writer.write(b"0\r\n\r\n")
     else:
         code = answer.code if isinstance(answer, Status) else 200

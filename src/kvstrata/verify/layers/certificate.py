@@ -26,7 +26,7 @@ def judge(
 
     Args:
         client: whom clients trust; None where they are told of nobody.
-        names: what clients call the server; empty: its host.
+        names: what clients call the server; empty where nobody said: any of its names will do.
     """
     found = tls.look(shell, host, port, TIMEOUT_S)
     left = found.days_left(tls.now())
@@ -38,7 +38,7 @@ def judge(
     if tls.now() < found.not_before:
         raise UnmetError(f"{seen}: not valid before {found.not_before:%Y-%m-%d %H:%M} UTC")
     if client is not None:
-        for name in names or (host,):
+        for name in names or found.names[:1]:
             try:
                 tls.judge(shell, host, port, TIMEOUT_S, client, name)
             except UnmetError as error:

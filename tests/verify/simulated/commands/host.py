@@ -77,5 +77,10 @@ def _date(machine: Machine, words: list[str]) -> str:
     return f"{time.time() + machine.state.clock_offset_s:.9f}\n"
 
 
+@answers("ip", "-oneline", "address", "show", "to")
+def _address(machine: Machine, words: list[str]) -> str:
+    return f"2: eth0    inet {words[5]}/24 scope global secondary eth0\n" if machine.holds_address else ""
+
+
 def _id(device: str | None) -> str:
     return (device or "").rpartition("/")[2]

@@ -14,6 +14,9 @@ from kvstrata.verify.layers.edge import keys, stream
 from kvstrata.verify.layers.edge.access import authority, service
 from kvstrata.verify.layers.following import upon
 
+# OpenSSL's words.
+_UNKNOWN_ISSUER = "unable to get local issuer certificate"
+
 
 def checks(ctx: NodeContext) -> Iterator[Check]:
     """Everything of the edge on this node; nothing where it has none."""
@@ -45,7 +48,7 @@ class _Asked:
         yield self._ask(
             "edge.certificate",
             "certificate",
-            f"trusted by its clients, for {' and '.join(self._names())}, valid for {days} more",
+            f"trusted by its clients, for {', '.join(self.edge.names) or 'a name'}, valid for {days} more",
             self.ctx.command(f"openssl s_client -connect {self.listener.host}:{self.edge.port} -showcerts"),
             lambda: self._certificate(numbers),
             numbers,
@@ -87,9 +90,6 @@ class _Asked:
     ) -> Check:
         return self.ctx.question(check_id, f"{self.name} {what}", expected, hint).ask(probe, data)
 
-    def _names(self) -> list[str]:
-        return [name for name in (self.listener.host, self.edge.virtual_address) if name]
-
     def _health(self) -> str:
         code = service(self.ctx, self.edge, self.listener.host).status("/health")
         if code != 200:
@@ -99,16 +99,20 @@ class _Asked:
     def _certificate(self, numbers: dict[str, Json]) -> str:
         if self.edge.plaintext:
             raise NotCheckedError("the edge has no TLS, as the inventory says: prompts, answers and keys can be read")
-        client = tls.trusting(authority(self.edge))
-        limits = self.ctx.cluster.verify.limits
-        return certificate.judge(
-            self.ctx.shell, self.listener.host, self.edge.port, client, limits, numbers, self._names()
-        )
+        client, limits = tls.trusting(authority(self.edge)), self.ctx.cluster.verify.limits
+        at = (self.listener.host, self.edge.port)
+        try:
+            return certificate.judge(self.ctx.shell, *at, client, limits, numbers, self.edge.names)
+        except UnmetError as unmet:
+            if self.edge.ca is not None or _UNKNOWN_ISSUER not in str(unmet):
+                raise
+            seen = certificate.judge(self.ctx.shell, *at, None, limits, numbers)
+            raise NotCheckedError(f"{seen}: that clients trust it; this machine does not know who signed it") from None
 
     def _streaming(self, times: dict[str, Json]) -> str:
         router = self.ctx.node.router
         if router is None:
             raise NotCheckedError("there is no router here to compare with")
-        behind = stream.arrivals(self.ctx.service(router.host, router.port), self.ctx)
-        through = stream.arrivals(service(self.ctx, self.edge, self.listener.host, key=True), self.ctx)
-        return stream.judge(behind, through, times)
+        behind = self.ctx.service(router.host, router.port)
+        through = service(self.ctx, self.edge, self.listener.host, key=True)
+        return stream.compare(behind, through, self.ctx, times)

@@ -12,8 +12,14 @@ from kvstrata.verify.http import Service
 TOKENS = 48
 # An answer that takes less from its first to its last token tells nothing: the network delivers it in one go.
 LEAST_S = 0.03
-# Of the time that the router takes from the first token to the last one.
-SHARE = 0.5
+# Of the time that the router takes from the first token to the last one. What is held back arrives in no time.
+SHARE = 0.25
+# A busy machine may make one answer look so; not several.
+ATTEMPTS = 3
+
+
+class HeldBackError(UnmetError):
+    """An answer came all at once through the edge."""
 
 
 def arrivals(service: Service, ctx: NodeContext) -> list[float]:
@@ -33,6 +39,17 @@ def arrivals(service: Service, ctx: NodeContext) -> list[float]:
     return times
 
 
+def compare(router: Service, edge: Service, ctx: NodeContext, data: dict[str, Json]) -> str:
+    """The same question to both; UnmetError for an edge that holds answers back time after time."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return judge(arrivals(router, ctx), arrivals(edge, ctx), data)
+        except HeldBackError:
+            if attempt == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
 def judge(behind: Sequence[float], through: Sequence[float], data: dict[str, Json]) -> str:
     """Compare what came from the router with what came through the edge; UnmetError for an edge that holds back."""
     if len(through) < 2 or len(behind) < 2:
@@ -44,5 +61,5 @@ def judge(behind: Sequence[float], through: Sequence[float], data: dict[str, Jso
     if router < LEAST_S:
         raise NotCheckedError(f"that answers stream is not proven: from the router they take {router * 1000:.0f} ms")
     if edge < SHARE * router:
-        raise UnmetError(f"{seen}; from the router they come over {router * 1000:.0f} ms: something holds them back")
+        raise HeldBackError(f"{seen}; from the router they come over {router * 1000:.0f} ms: something holds them back")
     return f"{seen}; from the router over {router * 1000:.0f} ms"

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvstrata.cluster import Edge
-from kvstrata.verify import tls
 from kvstrata.verify.check import Check, NotCheckedError, UnmetError
 from kvstrata.verify.context import NodeContext, SiteContext
-from kvstrata.verify.http import Service
-from kvstrata.verify.layers.edge.access import TIMEOUT_S, authority
+from kvstrata.verify.layers.edge.access import service
 
 
 def checks(site: SiteContext) -> Iterator[Check]:
@@ -39,8 +37,7 @@ def _held(site: SiteContext, edge: Edge, address: str) -> str:
         raise UnmetError("held by none of them")
     # From elsewhere where that is possible: a client's way to it is the network.
     asking = next((ctx for ctx in site.contexts.values() if ctx.node.name not in holders), contexts[0])
-    context = None if edge.plaintext else tls.trusting(authority(edge))
-    code = Service(asking.shell, address, edge.port, min(TIMEOUT_S, asking.timeout_s), context).status("/health")
+    code = service(asking, edge, address).status("/health")
     if code != 200:
         raise UnmetError(f"held by {holders[0]}; /health answers {code} to {asking.node.name}")
     said = f"held by {holders[0]}, 200 to {asking.node.name}"

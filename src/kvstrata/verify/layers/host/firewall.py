@@ -6,14 +6,16 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from kvstrata.cluster import Firewall, Node
-from kvstrata.verify import direct
+from kvstrata.cluster import Firewall, Node, Profile
+from kvstrata.verify import direct, units
 from kvstrata.verify.check import Check, NotCheckedError, UnmetError
 from kvstrata.verify.context import NodeContext
 from kvstrata.verify.layers.host.survey import Survey
 from kvstrata.verify.shell import Reach
 
 TIMEOUT_S = 2.0
+# Linux takes ports from here (net.ipv4.ip_local_port_range), and roles/firewall closes them.
+EPHEMERAL = (32768, 60999)
 
 
 def checks(ctx: NodeContext, _survey: Survey) -> Iterator[Check]:
@@ -49,6 +51,9 @@ def internal(node: Node, clients_too: bool) -> dict[tuple[str, int], str]:
 
 
 def _closed(ctx: NodeContext, firewall: Firewall) -> str:
+    unit = units.states(ctx.shell, [firewall.unit]).get(firewall.unit)
+    if unit is None or unit.active != "active" or unit.enabled != "enabled":
+        raise UnmetError(f"{firewall.unit} is {unit.active if unit else 'unknown'}, {unit.enabled if unit else ''}")
     own = direct.own_address(ctx.node.fabric_host)
     if own is None:
         raise NotCheckedError(f"this machine has no way to {ctx.node.fabric_host}: that its ports are closed")
@@ -56,20 +61,25 @@ def _closed(ctx: NodeContext, firewall: Firewall) -> str:
     if own in friends:
         raise NotCheckedError(f"this machine is a node of the site ({own}): that others find its ports closed")
     client = _within(own, firewall.client_networks)
-    ports = internal(ctx.node, clients_too=not client)
+    ports = internal(ctx.node, clients_too=not client) | _chosen_by_kernel(ctx)
     control = (ctx.node.fabric_host, ctx.node.ssh.port)
     found = direct.reach([*ports, control], TIMEOUT_S)
     opened = [f"{host}:{port} {ports[host, port]}" for host, port in ports if found[host, port] is Reach.OPEN]
     if opened:
         raise UnmetError(f"open to {own}: {', '.join(opened)}")
     if found[control] is Reach.SILENT:
-        raise NotCheckedError(
-            f"from {own} nothing at {control[0]} answers, not even sshd: that a firewall closes ports"
-        )
-    besides = (
-        f"; its router is open to it, a client's address ({', '.join(firewall.client_networks)})" if client else ""
-    )
+        raise NotCheckedError(f"not even sshd at {control[0]} answers {own}: that a firewall closes the ports")
+    besides = "; it is a client, to whom the router is open" if client else ""
     return f"{len(ports)} ports closed to {own}{besides}"
+
+
+def _chosen_by_kernel(ctx: NodeContext) -> dict[tuple[str, int], str]:
+    """Where Dynamo's ZMQ sockets listen: on all addresses, each at a port that nobody chose."""
+    if ctx.cluster.profile is not Profile.DYNAMO:
+        return {}
+    first, last = EPHEMERAL
+    ports = {int(line.split()[3].rpartition(":")[2]) for line in ctx.shell.run(["ss", "-Hltn"]).text().splitlines()}
+    return {(ctx.node.fabric_host, port): "a port that the kernel chose" for port in ports if first <= port <= last}
 
 
 def _within(address: str, networks: Sequence[str]) -> bool:

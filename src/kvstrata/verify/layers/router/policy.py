@@ -22,6 +22,7 @@ _REQUESTS: Final[Mapping[RouterKind, tuple[str, ...]]] = {
 LOOKUPS = "vllm_router_kv_placement_lookups_total"
 APPLIED = "dynamo_component_kv_cache_events_applied"
 # A frontend has these figures with `--router-mode kv` alone.
+DYNAMO_KV = "kv"
 KV_ROUTER = "dynamo_component_router_kv_hit_rate_count"
 SETTLE_S = 10.0
 POLL_S = 0.3
@@ -40,8 +41,10 @@ def judge(router: Router, figures: Service) -> str:
     """Whether the running router chooses as the inventory says."""
     metrics = figures.metrics()
     if router.kind is RouterKind.DYNAMO:
-        if not metrics.has(KV_ROUTER):
-            raise UnmetError("its figures are not those of a frontend with --router-mode kv")
+        if metrics.has(KV_ROUTER) is not (router.policy == DYNAMO_KV):
+            raise UnmetError(f"its figures are those of {'the' if metrics.has(KV_ROUTER) else 'no'} router mode kv")
+        if router.policy != DYNAMO_KV:
+            raise NotCheckedError(f"not kv; that it is {router.policy} no figure tells")
         return router.policy
     used = policies(metrics)
     if not used:
@@ -62,7 +65,7 @@ def policies(metrics: prometheus.Samples) -> set[str]:
 
 def follows_events(router: Router) -> bool:
     """Whether it needs to hear of engines' caches."""
-    return router.kind is RouterKind.DYNAMO or router.policy == "kv_aware"
+    return router.policy == (DYNAMO_KV if router.kind is RouterKind.DYNAMO else "kv_aware")
 
 
 def events(ctx: NodeContext, router: Router, service: Service, figures: Service, data: dict[str, Json]) -> str:

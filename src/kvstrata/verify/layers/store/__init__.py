@@ -171,6 +171,7 @@ def _certificate(
         authority = files.get(store.tls_ca)
         if authority is None:
             raise NotCheckedError(f"whether clients trust it: {store.tls_ca} is not on {ctx.node.name}, or unreadable")
-        return certificate.judge(ctx.shell, store.host, port, tls.trusting(authority), limits, numbers)
+        client = tls.trusting(authority)
+        return certificate.judge(ctx.shell, store.host, port, client, limits, numbers, [store.host])
     seen = certificate.judge(ctx.shell, store.host, port, None, limits, numbers)
     return f"{seen}; trusted by nobody: clients are told of no authority (lmcache_stores_ca)"
