@@ -40,6 +40,8 @@ def environment(discovery: Mapping[str, Any], address: str) -> dict[str, str]:
         "DYN_TCP_RPC_HOST": address,
         "DYN_TCP_RESPONSE_STREAM_HOST": address,
         "DYN_EVENT_PLANE_HOST": address,
+        # The journal shows no colours.
+        "DYN_SDK_DISABLE_ANSI_LOGGING": "1",
     }
     if backend == "file":
         return found | {"DYN_FILE_KV": str(discovery["folder"])}
