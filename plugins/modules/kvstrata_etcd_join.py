@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kvstrata_text import place
@@ -59,6 +61,18 @@ def initial(name: str, peer_url: str, joins: dict[str, str]) -> str:
     return f'ETCD_INITIAL_CLUSTER="{cluster}"\nETCD_INITIAL_CLUSTER_STATE="{"existing" if joins else "new"}"\n'
 
 
+def has_listener(url: str) -> bool:
+    """Whether something takes connections there, or may: etcdctl itself takes a refusal for one more reason to wait."""
+    where = urlsplit(url)
+    try:
+        socket.create_connection((where.hostname, where.port), timeout=TIMEOUT_S).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 class Client:
     """etcdctl, with the certificate of a client."""
 
@@ -102,14 +116,13 @@ def main() -> None:
         module.exit_json(changed=False, msg=f"{params['data']} has the data of a member")
     client = Client(module)
     members, silent = None, {}
-    for endpoint in params["others"]:
+    for endpoint in filter(has_listener, params["others"]):
+        # Who refuses the connection has no etcd yet. Anybody else may be a member in trouble, and a second cluster
+        # beside it would be found by half of the site.
         members, why = client.members(endpoint)
         if members is not None:
             break
-        # Who refuses the connection has no etcd yet. Anything else may be a member in trouble, and a second cluster
-        # beside it would be found by half of the site.
-        if "connection refused" not in why:
-            silent[endpoint] = why
+        silent[endpoint] = why
     if members is None and silent:
         told = "; ".join(f"{endpoint}: {why}" for endpoint, why in silent.items())
         module.fail_json(
