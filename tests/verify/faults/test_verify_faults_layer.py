@@ -132,7 +132,13 @@ class Rig:
         return SiteContext(cluster, contexts, earlier, self.said.append, 5, "seed")
 
     def run(self, earlier: Sequence[Check] = (), **limits: float) -> list[Check]:
-        return list(layer.checks(self.context(earlier, **limits)))
+        # Its only router is not stopped, which is a row of its own for each way to stop it.
+        checks = list(layer.checks(self.context(earlier, **limits)))
+        assert {check.status for check in checks if check.id in ROUTERS} == {Status.SKIP}
+        return [check for check in checks if check.id not in ROUTERS]
+
+
+ROUTERS = ("faults.router_killed", "faults.router")
 
 
 @pytest.fixture
@@ -163,7 +169,7 @@ def test_a_good_site_passes_every_fault_and_is_whole_afterwards(rig: Rig) -> Non
 
 def test_it_says_what_it_will_stop_before_it_stops_anything(rig: Rig) -> None:
     site = rig.context()
-    first = next(layer.checks(site))
+    first = next(check for check in layer.checks(site) if check.id not in ROUTERS)
     assert first.id == "faults.before"
     assert rig.said[0].startswith("--faults STOPS SERVICES")
     assert "  faults.store: kvrocks@d0.service stopped on node2" in rig.said
@@ -251,7 +257,7 @@ def test_ctrl_c_while_a_store_is_down_starts_it_again(rig: Rig, monkeypatch: pyt
 
     context = rig.context()
     checks = layer.checks(context)
-    next(checks)
+    assert next(check for check in checks if check.id not in ROUTERS).id == "faults.before"
     monkeypatch.setattr(requests.Stream, "hold", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(checks)
@@ -263,7 +269,7 @@ def test_every_request_is_kept_as_a_raw_sample(rig: Rig) -> None:
     checks = list(layer.checks(context))
     rows = context.tables["faults"]
     for check in checks:
-        if check.id.startswith("faults.recovered"):
+        if check.id.startswith("faults.recovered") or check.id in ROUTERS:
             continue
         name = "before" if check.id == "faults.before" else check.id
         assert sum(row["fault"] == name and row["sending"] == 1 for row in rows) == check.data["requests"]

@@ -30,6 +30,8 @@ def test_every_kind_of_service_is_killed_and_stopped_and_then_a_node_is_stopped(
         ("faults.cache", False),
         ("faults.engine_killed", True),
         ("faults.engine", False),
+        ("faults.router_killed", None),
+        ("faults.router", None),
         ("faults.node", False),
     ]
 
@@ -47,9 +49,37 @@ def test_the_node_of_the_only_router_stays_and_that_is_said() -> None:
     assert fault.units == parse(cluster()).node("node2").units
 
 
-def test_with_a_second_router_requests_go_through_the_one_that_stays() -> None:
+def with_two_routers() -> dict[str, Any]:
     document = cluster()
-    document["nodes"][1]["router"] = {"unit": "vllm-router.service", "host": "10.9.0.12", "port": 9000}
+    document["nodes"][1]["router"] = {**document["nodes"][0]["router"], "host": "10.9.0.12"}
+    return document
+
+
+def test_a_router_is_stopped_where_there_is_another_one_for_clients() -> None:
+    fault = made(with_two_routers())["faults.router_killed"]
+    assert isinstance(fault, Fault)
+    assert (fault.node, fault.via, fault.units) == ("node1", "node2", ("vllm-router.service",))
+    assert not fault.loses_in_flight
+    assert not fault.through_edge
+
+
+def test_with_an_edge_clients_stay_where_they_are_and_lose_at_most_what_was_under_way() -> None:
+    document = with_two_routers()
+    for node in document["nodes"]:
+        node["edge"] = {"unit": "kvstrata-edge.service", "host": node["ssh"]["host"], "vrrp_unit": None}
+    fault = made(document)["faults.router"]
+    assert isinstance(fault, Fault)
+    assert (fault.node, fault.via, fault.through_edge, fault.loses_in_flight) == ("node1", "node1", True, True)
+
+
+def test_the_only_router_is_not_stopped_and_that_is_said() -> None:
+    fault = made(cluster())["faults.router"]
+    assert isinstance(fault, Omitted)
+    assert fault.why.startswith("one router only")
+
+
+def test_with_a_second_router_requests_go_through_the_one_that_stays() -> None:
+    document = with_two_routers()
     fault = made(document)["faults.node"]
     assert isinstance(fault, Fault)
     assert {fault.node, fault.via} == {"node1", "node2"}
@@ -88,7 +118,7 @@ def test_without_a_router_nothing_is_stopped() -> None:
     document["nodes"][0]["router"] = None
     schedule = made(document)
     assert all(isinstance(entry, Omitted) for entry in schedule.values())
-    assert len(schedule) == 7
+    assert len(schedule) == 9
 
 
 def test_without_stores_or_lmcache_their_faults_are_left_out() -> None:

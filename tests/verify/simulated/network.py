@@ -21,7 +21,7 @@ from tests.verify.simulated.web import Talk
 
 LOOPBACK = "127.0.0.1"
 # Between two tokens of a stream.
-PACE_S = 0.001
+PACE_S = 0.002
 
 
 @dataclass

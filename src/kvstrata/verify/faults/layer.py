@@ -14,6 +14,7 @@ from kvstrata.verify.faults.judge import Window
 from kvstrata.verify.faults.plan import Fault, Omitted
 from kvstrata.verify.faults.requests import Sample, Stream
 from kvstrata.verify.http import Service, UnansweredError
+from kvstrata.verify.layers.edge import access
 from kvstrata.verify.tiers import prompt
 
 # How long a stopped unit stays away, at least, and how many requests must have ended meanwhile.
@@ -145,7 +146,7 @@ class _Run:
         """Make one fault: a check of the requests that met it, and one of the recovery."""
         question, recovered = _question(self._site, fault), self._recovered_question(fault)
         self._site.say(f"{fault.id}: {fault.title}")
-        self._use(fault.via)
+        self._use(fault.via, fault.through_edge)
         ctx = self._site.contexts[fault.node]
         try:
             made = self._force(stream, ctx, fault)
@@ -222,8 +223,11 @@ class _Run:
             _question(self._site, fault).hint,
         )
 
-    def _use(self, via: str) -> None:
-        ctx = self._site.contexts[via]
+    def _use(self, via: str, through_edge: bool = False) -> None:
+        ctx, edge = self._site.contexts[via], self._site.cluster.edge
+        if through_edge and edge is not None and ctx.node.edge is not None:
+            self._router = access.service(ctx, edge, ctx.node.edge.host, key=True)
+            return
         if ctx.node.router is None:
             raise UnableError(f"{via} has no router")
         self._router = ctx.service(ctx.node.router.host, ctx.node.router.port)

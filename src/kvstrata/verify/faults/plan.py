@@ -12,8 +12,9 @@ from kvstrata.cluster import Cluster, Node
 class Fault:
     """One fault: `units` of `node` stopped together, or killed with SIGKILL.
 
-    Requests go through the router on `via` meanwhile. `spares` says whether a request under way may be lost: only where
-    the engine goes that computes it, for nothing else holds what it has computed so far.
+    Requests go through the router on `via` meanwhile, or with `through_edge` through the edge there. `loses_in_flight`
+    says whether a request under way may be lost: where the engine goes that computes it, for nothing else holds what it
+    has computed so far, and where the router goes that carries it, for it is not sent twice behind a client's back.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Fault:
     expected: str
     note: str = ""
     loses_in_flight: bool = False
+    through_edge: bool = False
 
     @property
     def title(self) -> str:
@@ -48,6 +50,11 @@ ENGINE = (
     "again, for nobody else holds its state; the router gives new ones to other engines"
 )
 
+EDGE = (
+    "every request answered in full; one that the router was carrying may fail once and is answered when it is sent "
+    "again, for the edge sends nothing twice; it gives new ones to the other router"
+)
+
 
 def schedule(cluster: Cluster, names: Collection[str]) -> tuple[Fault | Omitted, ...]:
     """Every fault in the order in which they are made, the mildest first. `names` are the nodes that answer.
@@ -65,6 +72,7 @@ def schedule(cluster: Cluster, names: Collection[str]) -> tuple[Fault | Omitted,
         *_store(ordered, routers[0]),
         *_cache(ordered, routers[0]),
         *_engine(ordered, routers[0]),
+        *_router(nodes, routers),
         _node(ordered, routers),
     )
 
@@ -76,6 +84,8 @@ _TITLES = {
     "faults.cache": "a cache daemon stopped",
     "faults.engine_killed": "an engine killed",
     "faults.engine": "an engine stopped",
+    "faults.router_killed": "a router killed",
+    "faults.router": "a router stopped",
     "faults.node": "a node stopped",
 }
 
@@ -112,6 +122,30 @@ def _engine(nodes: list[Node], via: str) -> Iterator[Fault | Omitted]:
     for id in ids:
         unit = node.engines[0].unit
         yield Fault(id, node.name, (unit,), id.endswith("killed"), via, ENGINE, loses_in_flight=True)
+
+
+def _router(nodes: list[Node], routers: list[str]) -> Iterator[Fault | Omitted]:
+    """A router, while clients ask the edge of its own host, or where there is none the other router."""
+    ids = ("faults.router_killed", "faults.router")
+    node = next(node for node in nodes if node.router is not None)
+    if len(routers) < 2 or node.router is None:
+        why = "one router only, so nobody else could answer. Not proven here: that requests survive a router's loss"
+        yield from _omitted(ids, why)
+        return
+    through_edge = node.edge is not None
+    via = node.name if through_edge else next(name for name in routers if name != node.name)
+    expected = EDGE if through_edge else f"{_ANSWERED}: clients ask the other router"
+    for id in ids:
+        yield Fault(
+            id,
+            node.name,
+            (node.router.unit,),
+            id.endswith("killed"),
+            via,
+            expected,
+            loses_in_flight=through_edge,
+            through_edge=through_edge,
+        )
 
 
 def _node(nodes: list[Node], routers: list[str]) -> Fault | Omitted:

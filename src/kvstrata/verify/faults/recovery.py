@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from kvstrata.cluster import Engine, LMCache, Router, Store
-from kvstrata.verify import resp, units
+from kvstrata.cluster import Engine, LMCache, Router, RouterKind, Store
+from kvstrata.verify import dynamo, resp, units
 from kvstrata.verify.check import UnableError, UnmetError
 from kvstrata.verify.context import NodeContext
 from kvstrata.verify.faults.plan import Fault
@@ -128,6 +128,10 @@ def _serves(ctx: NodeContext, engine: Engine) -> str | None:
 
 def _workers(ctx: NodeContext, router: Router) -> str | None:
     service = ctx.service(router.host, router.port, _ASK_S)
+    if router.kind is RouterKind.DYNAMO:
+        found = dynamo.instances(service)
+        missing = [at for at in map(dynamo.address, ctx.cluster.engines) if at not in found]
+        return f"missing: {', '.join(missing)}" if missing else None
     if service.status("/workers") == 404:
         return None
     workers = service.json("/workers").get("workers", [])

@@ -11,6 +11,7 @@ from kvstrata.verify.check import Check
 from kvstrata.verify.context import NodeContext
 from kvstrata.verify.layers.host import (
     clock,
+    etcd,
     firewall,
     gpu,
     health,
@@ -23,7 +24,7 @@ from kvstrata.verify.layers.host import (
     survey,
 )
 
-_SUBJECTS = (services, mounts, health, speed, clock, numa, settings, gpu, link, firewall)
+_SUBJECTS = (services, mounts, health, speed, clock, numa, settings, gpu, link, firewall, etcd)
 
 
 def checks(ctx: NodeContext) -> Iterator[Check]:
