@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,29 @@ class TestCommand:
         assert [turn["case"] for turn in document["turns"]] == ["not moved", "moved by a drain", "in no cache"]
         assert document["versions"]["node1"] == {"vllm": "0.31.0", "release": "r1"}
         assert "| node1 and node2 |" in (self.folder / "o.md").read_text()
+
+    def test_a_run_that_is_ended_writes_what_it_has_and_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def ended(*_: object) -> Iterator[Throughput]:
+            raise SystemExit(143)
+            yield
+
+        monkeypatch.setattr("kvstrata.bench.moved.throughput.measure", ended)
+        words = [
+            "bench",
+            "moved",
+            "--cluster",
+            str(self.folder / "cluster.json"),
+            "--conversations",
+            "1",
+            "--load",
+            "0",
+        ]
+        words += ["--repeats", "1", "--requests", "2", "--output", str(self.folder / "o.json")]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 1, done.output
+        document = json.loads((self.folder / "o.json").read_text())
+        assert len(document["turns"]) == 3
+        assert "INCOMPLETE: it was ended" in document["notes"]
 
     def test_nodes_that_do_not_fit_are_refused(self) -> None:
         words = ["bench", "moved", "--cluster", str(self.folder / "cluster.json"), "--nodes", "node1,node9"]

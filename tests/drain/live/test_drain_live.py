@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Stack:
     """Two mocked engines, each a process of its own, behind one vllm-router; on loopback."""
 
     def __init__(self, python: Path, folder: Path, policy: str) -> None:
-        self._python, self._folder, self._policy = python, folder, policy
+        self._python, self._folder, self.policy = python, folder, policy
         models = folder / "models"
         lab_llama.ensure(models, shape=lab_llama.Shape(hidden=64, layers=1, heads=1, kv_heads=1, intermediate=64))
         self._model_path = next(models.iterdir())
@@ -74,12 +74,17 @@ class Stack:
         for name in list(self._processes):
             self.stop(name)
 
+    @property
+    def clients(self) -> Clients:
+        """New ones, of its router."""
+        return Clients(f"http://127.0.0.1:{self.router_port}")
+
     def start_router(self) -> None:
         urls = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
         words = [str(self._python.parent / "vllm-router"), "--host", "127.0.0.1", "--port", str(self.router_port)]
-        words += ["--policy", self._policy, "--prometheus-port", str(free_port()), "--log-level", "warning"]
+        words += ["--policy", self.policy, "--prometheus-port", str(free_port()), "--log-level", "warning"]
         words += ["--health-check-interval-secs", "2", "--health-failure-threshold", "3"]
-        if self._policy == "kv_aware":
+        if self.policy == "kv_aware":
             words += ["--kv-event-block-size", str(_BLOCK), "--kv-event-model", _MODEL]
             for name, url in urls.items():
                 words += ["--kv-event-source", f"{url}=tcp://127.0.0.1:{self._events[name][0]}"]
@@ -217,16 +222,18 @@ def _site(stack: Stack, folder: Path, said: list[str]) -> Site:
     return Site(parse(document), shells, said.append)
 
 
-@pytest.mark.parametrize("policy", ["kv_aware", "cache_aware"])
-def test_no_request_fails_while_a_replica_is_drained_restarted_and_put_back(
-    node_python: Path, tmp_path: Path, policy: str
-) -> None:
+@pytest.fixture(scope="module", params=["kv_aware", "cache_aware"])
+def stack(
+    node_python: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Stack]:
+    with Stack(node_python, tmp_path_factory.mktemp("stack"), request.param) as made:
+        yield made
+
+
+def test_no_request_fails_while_each_replica_is_drained_restarted_and_put_back(stack: Stack, tmp_path: Path) -> None:
     said: list[str] = []
-    with ExitStack() as exits:
-        stack = exits.enter_context(Stack(node_python, tmp_path, policy))
-        clients = Clients(f"http://127.0.0.1:{stack.router_port}")
-        site = _site(stack, tmp_path, said)
-        exits.enter_context(clients.asking())
+    clients, site = stack.clients, _site(stack, tmp_path, said)
+    with clients.asking():
         clients.more(30)
         for name in ("node1", "node2"):
             replicas = chosen(site.cluster, [name])
@@ -235,26 +242,23 @@ def test_no_request_fails_while_a_replica_is_drained_restarted_and_put_back(
             clients.more(15)
             undrain(site, replicas, 60)
             clients.more(30)
-    print(f"{policy}: {clients.done} answered, {len(clients.failed)} failed", file=sys.stderr)
+    print(f"{stack.policy}: {clients.done} answered, {len(clients.failed)} failed", file=sys.stderr)
     assert clients.failed == []
     assert clients.done >= 120
     # It was busy when it was drained, or this shows nothing.
     assert any(" running" in line and not line.startswith("node1/0: 0") for line in said if line.startswith("node1/0:"))
 
 
-def test_a_router_that_restarts_sends_nothing_that_fails_to_a_replica_that_was_drained_and_stopped(
-    node_python: Path, tmp_path: Path
-) -> None:
-    with ExitStack() as exits:
-        stack = exits.enter_context(Stack(node_python, tmp_path, "kv_aware"))
-        site = _site(stack, tmp_path, [])
-        replicas = chosen(site.cluster, ["node2"])
-        drain(site, replicas, Leaving(timeout_s=60, stop=True))
-        stack.stop("router")
-        stack.start_router()
-        clients = Clients(f"http://127.0.0.1:{stack.router_port}")
-        with clients.asking():
-            clients.more(40)
-        assert clients.failed == []
-        undrain(site, replicas, 60)
-        assert site.routers[0].workers()[replicas[0].url]
+def test_a_router_that_restarts_fails_no_request_for_a_replica_that_is_stopped(stack: Stack, tmp_path: Path) -> None:
+    site, clients = _site(stack, tmp_path, []), stack.clients
+    replicas = chosen(site.cluster, ["node2"])
+    drain(site, replicas, Leaving(timeout_s=60, stop=True))
+    stack.stop("router")
+    stack.start_router()
+    # It chooses the stopped one too, until it sees for itself.
+    assert replicas[0].url in site.routers[0].workers()
+    with clients.asking():
+        clients.more(40)
+    assert clients.failed == []
+    undrain(site, replicas, 60)
+    assert site.routers[0].workers()[replicas[0].url]

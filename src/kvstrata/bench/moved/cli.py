@@ -103,11 +103,11 @@ def _measured(
         found.extend(run.measure(pair, turns, seed, say))
         if loads.requests:
             carried.extend(throughput.measure(pair, loads, seed, say))
-    except (UnmetError, UnableError, RefusedError, NotDoneError) as error:
+    except (UnmetError, UnableError, RefusedError, NotDoneError, SystemExit, KeyboardInterrupt) as error:
         if not found:
             raise
         # An hour of measurements is not thrown away for its last minute.
-        notes.append(f"INCOMPLETE: {error}")
+        notes.append(f"INCOMPLETE: {'it was ended' if isinstance(error, (SystemExit, KeyboardInterrupt)) else error}")
     return Results(
         site=pair.site.cluster.site,
         started_at=started,
