@@ -1,4 +1,4 @@
-"""What the playbooks make of a site with Dynamo: where etcd is, how processes find each other, which ports are taken."""
+"""What the playbooks make of a site with Dynamo: where etcd is, how processes meet, and which ports are taken."""
 
 from __future__ import annotations
 
