@@ -23,6 +23,7 @@ from kvstrata.bench.serving.cli import serve
 from kvstrata.bench.serving.report_cli import report
 from kvstrata.bench.sizes import GIB, MIB, parse_size
 from kvstrata.bench.study import DEFAULT_STUDY, for_redis, read_study
+from kvstrata.contract.cli import routing
 from kvstrata.paths import cache_dir
 
 # Wide enough for the table's columns where no terminal says its width.
@@ -43,6 +44,7 @@ app.command()(keys)
 app.command()(faults)
 app.command()(serve)
 app.command()(report)
+app.command()(routing)
 app.command()(moved)
 
 

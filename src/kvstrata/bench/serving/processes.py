@@ -145,6 +145,13 @@ class Processes:
         """Return how the first that ended by itself ended, None when all run."""
         return next((said for child in self._children if (said := child.ended())), None)
 
+    def end_one(self, child: Child) -> None:
+        """End one of them, and forget it."""
+        child.end()
+        if child in self._children:
+            self._children.remove(child)
+            self._tell(f"-{child.pid}")
+
     def end(self) -> None:
         """End all that run, the last one first."""
         while self._children:

@@ -1,0 +1,170 @@
+"""The command `kvstrata bench routing`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from kvstrata.artifacts import environment as node_environment
+from kvstrata.artifacts import wheelhouse
+from kvstrata.artifacts.lock import LockError, read_lock
+from kvstrata.bench import host, procfs, terminal
+from kvstrata.bench.ending import end_by_exception, own_folder
+from kvstrata.bench.errors import BenchError
+from kvstrata.bench.serving import local_host, served
+from kvstrata.contract import arms as all_arms
+from kvstrata.contract import measure, record, report
+from kvstrata.contract.local import Engines, LocalTarget
+from kvstrata.contract.run import Plan, Run, disruptions, loads
+from kvstrata.paths import PROJECT, cache_dir
+
+_WIDTH = 200
+POINTS = ("loads", "disruption", "overhead", "throughput")
+# What two cores bear, and caches in which a conversation stays for some seconds.
+_SCALES = {2: (24.0, 2500), 8: (60.0, 2000), 32: (120.0, 1500)}
+_FEW = 3
+_TOGETHER = 8
+_MODEL_TOKENS = 16384
+
+
+def routing(
+    workers: Annotated[int, typer.Option(min=1, help="Mocked engines.")] = 2,
+    arms: Annotated[
+        str | None, typer.Option(help=f"Of {', '.join(all_arms.ARMS)}. Default: all but power_of_two.")
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Also NAME=ARM with other flags, or parameters of Dynamo's policy.")
+    ] = None,
+    points: Annotated[str, typer.Option(help="Of loads (1, 2, 3, 6), disruption (4), overhead (5), throughput.")] = (
+        "loads,disruption,overhead"
+    ),
+    rounds: Annotated[int, typer.Option(min=1, help="Over all arms.")] = 3,
+    seconds: Annotated[float, typer.Option(min=2.0, help="Of each load.")] = 25.0,
+    per_second: Annotated[float | None, typer.Option(help="Requests a second, about. Default: by --workers.")] = None,
+    disruption_seconds: Annotated[
+        float, typer.Option(help="Of the load under which things end and come back.")
+    ] = 140.0,
+    overhead_rate: Annotated[float, typer.Option(help="Requests a second of point 5.")] = 500.0,
+    router_cores: Annotated[
+        str | None, typer.Option(help="CPUs that point 5 gives the router alone, such as 0,1. Default: no such limit.")
+    ] = None,
+    blocks: Annotated[int | None, typer.Option(help="KV blocks of each engine. Default: by --workers.")] = None,
+    speedup: Annotated[float, typer.Option(help="Of the engines, against the mocker's model of one.")] = 0.6,
+    seed: Annotated[int, typer.Option(help="Of texts, sizes and think times.")] = 1,
+    python: Annotated[
+        Path | None, typer.Option(help="Has ai-dynamo and vllm-router. Default: `kvstrata artifacts environment cpu`.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A folder with a tokenizer, or one of ours.")] = "tiny-llama",
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="For files of the run. Default: a temporary one.")
+    ] = None,
+    reports: Annotated[
+        list[Path] | None, typer.Option("--report", help="Run nothing: print the Markdown of these files.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Write NAME.json, NAME.md and NAME-logs/: this NAME.")] = Path(
+        "bench-routing"
+    ),
+) -> None:
+    """Test the contract of both profiles' routers. Exit 0: met, 1: a claimed point is not, 2: it could not run."""
+    console, log = terminal.console(_WIDTH), terminal.console(_WIDTH, stderr=True)
+    end_by_exception()
+    try:
+        if reports:
+            print(report.markdown([record.read(file) for file in reports]), end="")
+            return
+        chosen = [word.strip() for word in points.split(",") if word.strip()]
+        if unknown := sorted(set(chosen) - set(POINTS)) or not chosen:
+            raise BenchError(f"--points is {points!r} ({unknown}); allowed: {', '.join(POINTS)}")
+        scale = _SCALES[min(_SCALES, key=lambda size: abs(size - workers))]
+        plan = Plan(
+            all_arms.chosen(arms, variant or ()), rounds, seconds, per_second or scale[0], disruption_seconds, seed
+        )
+        served_model = served.prepare(
+            model, cache_dir() / "models", dtype=None, load_format=None, most_tokens=_MODEL_TOKENS
+        )
+        environment, _ = local_host.any_environment(python or _node_python())
+        engines = Engines(served_model.path, blocks=blocks or scale[1], speedup=speedup)
+        cores = tuple(int(word) for word in router_cores.split(",")) if router_cores else ()
+        with own_folder(folder or host.default_folder(), "kvstrata-routing-") as place:
+            found = _run(
+                plan, chosen, workers, engines, environment, place, output, measure.Rate(overhead_rate, cores), log
+            )
+    except BenchError as error:
+        log.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    output.with_name(output.name + ".json").write_text(json.dumps(found, indent=1) + "\n")
+    output.with_name(output.name + ".md").write_text(report.markdown([found]))
+    report.show(found, console)
+    if found["failures"] or not record.passed(found["verdicts"]):
+        raise typer.Exit(1)
+
+
+def _run(
+    plan: Plan,
+    points: list[str],
+    workers: int,
+    engines: Engines,
+    environment: local_host.Environment,
+    place: Path,
+    output: Path,
+    rate: measure.Rate,
+    log: Console,
+) -> dict[str, Any]:
+    began, created = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    described = host.describe(procfs.mount_of(place))
+    run = Run(notes=[note for note in host.warnings(described) if "BUSY" in note])
+
+    def say(text: str) -> None:
+        log.print(f"[dim]{datetime.now(UTC):%H:%M:%S}[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+    logs = output.with_name(output.name + "-logs")
+    with LocalTarget(environment, engines, place, logs) as target:
+        for arm in plan.arms:
+            if reason := target.refuses(arm):
+                raise BenchError(f"arm {arm.name}: {reason}")
+        # The one that is killed has a process of its own.
+        target.start(_groups(workers))
+        about = target.describe()
+        say(f"{workers} workers answer after {time.monotonic() - began:.0f} s")
+        try:
+            if "loads" in points:
+                loads(target, plan, run, say)
+            if "overhead" in points:
+                measure.overheads(target, plan, run, rate, say)
+            if "throughput" in points:
+                measure.throughput(environment, engines, place, logs, plan, run, say)
+            if "disruption" in points and plan.disruption_s:
+                disruptions(target, plan, run, say)
+        except (KeyboardInterrupt, SystemExit):
+            # What was measured is worth its report; the processes end below.
+            run.notes.append("CUT SHORT by a signal")
+    if plan.rounds < _FEW:
+        run.notes.append(f"{plan.rounds} rounds: fewer than {_FEW}, the medians mean little")
+    header = {
+        "created": created,
+        "duration_s": round(time.monotonic() - began, 1),
+        "host": described,
+        "target": {**about, "workers": workers},
+    }
+    return record.to_json(run, plan, header)
+
+
+def _groups(workers: int) -> list[int]:
+    """Return how many workers each process has: the one that is killed is alone, the others share some."""
+    rest = workers - 1
+    return [1] + [min(_TOGETHER, rest - begin) for begin in range(0, rest, _TOGETHER)]
+
+
+def _node_python() -> Path:
+    try:
+        return node_environment.ensure(read_lock(PROJECT / "artifacts.lock.yml").wheelhouse("cpu"), cache_dir())[0]
+    except (LockError, wheelhouse.DownloadError, subprocess.CalledProcessError) as error:
+        raise BenchError(f"no environment with Dynamo and vllm-router: {error}; name one with --python") from error

@@ -1,0 +1,145 @@
+"""(4) of the contract: a worker is killed and comes back, the router restarts, a worker joins, all under load."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from kvstrata.bench.server import free_port
+from kvstrata.contract.arms import ROUTER, Arm
+from kvstrata.contract.client import Answer
+from kvstrata.contract.figures import locality
+from kvstrata.contract.load import Holder, Load
+from kvstrata.contract.local import LocalTarget
+from kvstrata.contract.residency import Batch
+from kvstrata.contract.workload import Conversations
+
+KILLED, RESTARTED, JOINED = "worker killed and back", "router restarted", "worker joined"
+WINDOW_S = 5.0
+_BACK = 0.9
+# As many resident turns a window needs to be judged; with fewer it is joined with the next.
+_ENOUGH = 10
+_DOWN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Disruption:
+    """What one event did to a load."""
+
+    what: str
+    requests: int
+    failed: int
+    cut: int
+    """Of the failed, streams that ended in their middle: no client can send those again unnoticed."""
+    retried: int
+    back_s: float | None
+    """From the end of the event until turns land where their prefixes are again; None: not within the load."""
+    shares: tuple[tuple[float, float], ...]
+    """Seconds since the event ended, and the share of resident turns that landed, for each window."""
+    errors: tuple[str, ...] = ()
+
+
+async def disrupt(
+    target: LocalTarget, arm: Arm, load: Load, conversations: Conversations, seed: int
+) -> list[Disruption]:
+    """Hold a load through all three events, a third of its time for each."""
+    port = free_port()
+    router = await asyncio.to_thread(target.start_router, arm, port)
+    holder = Holder(target.front(arm, port), load, conversations, seed)
+    events: list[tuple[str, float, float]] = []
+
+    async def do(what: str, event: Callable[[], Awaitable[None]]) -> None:
+        began = time.monotonic()
+        await event()
+        events.append((what, began, time.monotonic()))
+
+    async def killed() -> None:
+        await asyncio.to_thread(target.kill, "w0")
+        await asyncio.sleep(_DOWN_S)
+        await asyncio.to_thread(target.revive, "w0")
+
+    async def restarted() -> None:
+        nonlocal router
+        await asyncio.to_thread(target.end_router, router)
+        router = await asyncio.to_thread(target.start_router, arm, port)
+
+    async def joined() -> None:
+        await asyncio.to_thread(target.join)
+        if arm.profile == ROUTER:
+            # Its list is on its command line: the role restarts it with the new one.
+            await restarted()
+
+    running = asyncio.create_task(holder.run())
+    began = time.monotonic()
+    try:
+        for number, (what, event) in enumerate(((KILLED, killed), (RESTARTED, restarted), (JOINED, joined))):
+            # The first event comes when some conversations have gone on.
+            due = began + load.seconds * (0.5 + number) / 3.5
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            await do(what, event)
+        held = await running
+    finally:
+        running.cancel()
+        await asyncio.to_thread(target.end_router, router)
+    batches = target.events()
+    ends = [start for _, start, _ in events[1:]] + [held.ended]
+    return [
+        _judge(target, what, start, end, until, held.answers, batches or [])
+        for (what, start, end), until in zip(events, ends, strict=True)
+    ]
+
+
+def _judge(
+    target: LocalTarget,
+    what: str,
+    start: float,
+    end: float,
+    until: float,
+    answers: Sequence[Answer],
+    batches: Sequence[Batch],
+) -> Disruption:
+    # Also those that were under way when it happened.
+    met = [answer for answer in answers if answer.ended >= start and answer.sent < until]
+    failed = [answer for answer in met if not answer.ok]
+    names = [worker.name for worker in target.workers]
+    shares = []
+    begin = end
+    while begin < until:
+        stop = begin + WINDOW_S
+        found = None
+        while stop <= until and found is None:
+            window = [answer for answer in answers if answer.ok and begin <= answer.last_sent < stop]
+            before = [answer for answer in answers if answer.ok and answer.last_sent < begin]
+            judged = {(answer.request.conversation, answer.request.turn) for answer in window}
+            one = locality([*before, *window], names, batches, target.tokens, target.block_size, judged)
+            if one.resident >= _ENOUGH and one.share is not None:
+                found = one.share
+            else:
+                stop += WINDOW_S
+        if found is None:
+            break
+        shares.append((stop - end, found))
+        begin = stop
+    return Disruption(
+        what,
+        len(met),
+        len(failed),
+        sum(answer.request.stream and answer.first is not None for answer in failed),
+        sum(answer.attempts > 1 for answer in met if answer.ok),
+        back(shares),
+        tuple(shares),
+        tuple(dict.fromkeys(answer.error for answer in failed if answer.error))[:3],
+    )
+
+
+def back(shares: Sequence[tuple[float, float]]) -> float | None:
+    """Return the end of the first window from which on locality holds, None if the last one misses it."""
+    found = None
+    for at, share in shares:
+        if share < _BACK:
+            found = None
+        elif found is None:
+            found = at
+    return found

@@ -1,0 +1,117 @@
+"""The contract's points and their bounds, and the verdict on each from the figures of all rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from kvstrata.contract.disruption import Disruption
+from kvstrata.contract.figures import Figures
+from kvstrata.contract.overhead import Overhead
+
+LOCALITY, SPREAD, HITS, DISRUPTION, OVERHEAD, HOT = (
+    "locality",
+    "spread",
+    "hits",
+    "disruption",
+    "overhead",
+    "hot",
+)
+LEAST_LOCALITY = 0.9
+MOST_RATIO = 1.3
+MOST_OVERHEAD_MS = 2.0
+MOST_RECOVERY_S = 30.0
+# Below this share of what was asked for, a rate was not reached.
+_REACHED = 0.98
+# With fewer, a share says nothing.
+_ENOUGH = 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One point of the contract for one arm. `ok` is None where it could not be judged, and `said` tells why."""
+
+    arm: str
+    point: str
+    ok: bool | None
+    value: float | None
+    bound: float | None
+    said: str
+
+
+def locality(arm: str, rounds: Sequence[Figures]) -> Verdict:
+    """(1) At least nine of ten turns land where the prompt before is, of those whose prompt is anywhere."""
+    known = [figures.locality for figures in rounds if figures.locality is not None]
+    resident, landed = sum(one.resident for one in known), sum(one.landed for one in known)
+    followups = sum(one.followups for one in known)
+    if resident < _ENOUGH:
+        return Verdict(
+            arm,
+            LOCALITY,
+            None,
+            None,
+            LEAST_LOCALITY,
+            f"NOT JUDGED: {resident} turns with a resident prefix; at least {_ENOUGH} are needed",
+        )
+    share, same = landed / resident, sum(one.same_worker for one in known) / followups
+    said = f"{landed} of {resident} resident; {followups - resident} of {followups} evicted everywhere"
+    return Verdict(
+        arm, LOCALITY, share >= LEAST_LOCALITY, share, LEAST_LOCALITY, f"{said}; {same:.0%} to the worker before"
+    )
+
+
+def spread(arm: str, rounds: Sequence[Figures], point: str = SPREAD) -> Verdict:
+    """(2), (6) No worker has more than 1.3 times the mean, of requests and of computed prompt tokens."""
+    requests = median(figures.spread.requests_ratio for figures in rounds)
+    computed = median(figures.spread.computed_ratio for figures in rounds)
+    worst = max(requests, computed)
+    said = f"requests {requests:.2f}, computed tokens {computed:.2f}"
+    if hot := [figures.hot.requests_ratio for figures in rounds if figures.hot is not None]:
+        said += f"; of the requests with the shared prefix {median(hot):.2f}"
+    return Verdict(arm, point, worst <= MOST_RATIO, worst, MOST_RATIO, said)
+
+
+def hits(arm: str, rounds: Sequence[Figures]) -> Verdict:
+    """(3) The hit rate: compared, without a bound."""
+    rate = hit_rate(rounds)
+    return Verdict(arm, HITS, None, rate, None, f"{rate:.1%} of the prompt tokens were cached")
+
+
+def hit_rate(rounds: Sequence[Figures]) -> float:
+    """Return the cached of all prompt tokens of all rounds."""
+    asked = sum(figures.prompt_tokens for figures in rounds)
+    return sum(figures.cached_tokens for figures in rounds) / asked if asked else 0.0
+
+
+def disruption(arm: str, found: Sequence[Disruption]) -> Verdict:
+    """(4) Nothing fails, and locality is back within 30 s, whatever happened."""
+    failed = sum(one.failed for one in found)
+    slow = [one for one in found if one.back_s is None or one.back_s > MOST_RECOVERY_S]
+    parts = [
+        f"{one.what}: {one.failed} failed ({one.cut} streams cut), {one.retried} retried, "
+        + ("locality NOT back" if one.back_s is None else f"locality back after {one.back_s:.0f} s")
+        for one in found
+    ]
+    worst = max((one.back_s for one in found if one.back_s is not None), default=None)
+    ok = not failed and not slow if found else None
+    return Verdict(arm, DISRUPTION, ok, worst, MOST_RECOVERY_S, "; ".join(parts) or "NOT RUN")
+
+
+def overhead(arm: str, found: Sequence[Overhead]) -> Verdict:
+    """(5) The router adds at most 2 ms to the 99th percentile at 500 requests a second."""
+    if not found:
+        return Verdict(arm, OVERHEAD, None, None, MOST_OVERHEAD_MS, "NOT RUN")
+    added = median(one.added_p99_ms for one in found)
+    reached = median(one.reached_per_s / one.wanted_per_s for one in found)
+    said = (
+        f"P99 {median(one.routed_p99_ms for one in found):.2f} ms routed, "
+        f"{median(one.direct_p99_ms for one in found):.2f} ms direct, P50 adds "
+        f"{median(one.added_p50_ms for one in found):.2f} ms, at {found[0].wanted_per_s:g}/s; cores used: router "
+        f"{median(one.router_cores for one in found):.2f}, client {median(one.client_cores for one in found):.2f}"
+    )
+    if reached < _REACHED:
+        return Verdict(
+            arm, OVERHEAD, False, added, MOST_OVERHEAD_MS, f"only {reached:.0%} of the rate was reached; {said}"
+        )
+    return Verdict(arm, OVERHEAD, added <= MOST_OVERHEAD_MS, added, MOST_OVERHEAD_MS, said)

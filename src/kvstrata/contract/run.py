@@ -1,0 +1,165 @@
+"""A run of the contract test: rounds over all arms, each in another order, and the verdicts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from kvstrata.bench.ending import end_if_told
+from kvstrata.bench.errors import BenchError
+from kvstrata.contract import judge
+from kvstrata.contract.arms import Arm
+from kvstrata.contract.disruption import Disruption, disrupt
+from kvstrata.contract.figures import Figures, figures
+from kvstrata.contract.load import Load, hold
+from kvstrata.contract.local import LocalTarget
+from kvstrata.contract.overhead import Overhead
+from kvstrata.contract.target import Target
+from kvstrata.contract.throughput import Saturation
+from kvstrata.contract.workload import Conversations, Shape, sample_texts, tokens_per_word
+
+UNIQUE, SHARED = "conversations", "shared prefix"
+# The contract's: how many more conversations there are than caches have room for.
+OVERSUBSCRIBED = 4
+HOT_SHARE = 0.5
+type Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run."""
+
+    arms: tuple[Arm, ...]
+    rounds: int
+    seconds: float
+    """Of each load."""
+    per_s: float
+    """Requests a second, about."""
+    disruption_s: float
+    """Of the load that is disrupted; 0: it is not."""
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class LoadFigures:
+    """The figures of one load."""
+
+    arm: str
+    round: int
+    workload: str
+    figures: Figures
+
+
+@dataclass
+class Run:
+    """All that one run found."""
+
+    loads: list[LoadFigures] = field(default_factory=list)
+    disruptions: dict[str, list[Disruption]] = field(default_factory=dict)
+    overheads: dict[str, list[Overhead]] = field(default_factory=dict)
+    saturations: list[Saturation] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    shapes: dict[str, Any] = field(default_factory=dict)
+
+    def of(self, arm: str, workload: str) -> list[Figures]:
+        """Return the figures of an arm's rounds."""
+        return [found.figures for found in self.loads if (found.arm, found.workload) == (arm, workload)]
+
+    def verdicts(self, arms: Iterable[Arm]) -> list[judge.Verdict]:
+        """Return all verdicts: of arms that nothing is claimed for, as well."""
+        found = []
+        for arm in arms:
+            if rounds := self.of(arm.name, UNIQUE):
+                found.append(judge.locality(arm.name, rounds))
+                found.append(judge.spread(arm.name, rounds))
+                found.append(judge.hits(arm.name, rounds))
+            if arm.name in self.disruptions:
+                found.append(judge.disruption(arm.name, self.disruptions[arm.name]))
+            if arm.name in self.overheads:
+                found.append(judge.overhead(arm.name, self.overheads[arm.name]))
+            if rounds := self.of(arm.name, SHARED):
+                found.append(judge.spread(arm.name, rounds, judge.HOT))
+        return found
+
+
+def shape_for(target: Target, per_s: float, hot_share: float) -> tuple[Shape, int]:
+    """Return the conversations' shape, and how many are held at a time.
+
+    So many that their KV is four times what all workers hold together; then the long think times are chosen so that
+    together they ask as often as wanted.
+
+    Raises:
+        BenchError: so few requests a second, or so many conversations, that no think times fit.
+    """
+    shape = Shape(hot_share=hot_share)
+    # The shared prefix is in every worker once.
+    room = len(target.workers) * target.kv_tokens
+    own = replace(shape, hot_share=0.0).tokens
+    slots = max(8, round(OVERSUBSCRIBED * room / own))
+    think_s = slots / per_s
+    long_s = (think_s - (1 - shape.long_share) * shape.short_think_s) / shape.long_share
+    if long_s < shape.short_think_s:
+        raise BenchError(
+            f"{slots} conversations cannot ask {per_s:g} times a second in all; allowed: fewer (--per-second)"
+        )
+    return replace(shape, long_think_s=long_s), slots
+
+
+def loads(target: Target, plan: Plan, run: Run, say: Say) -> None:
+    """Points 1, 2, 3 and 6: every arm under both workloads in every round."""
+    names = [worker.name for worker in target.workers]
+    scale = tokens_per_word([len(ids) for ids in target.tokens(sample_texts())])
+    for turn in range(1, plan.rounds + 1):
+        order = random.Random(plan.seed + turn).sample(plan.arms, len(plan.arms))  # noqa: S311
+        for arm in order:
+            end_if_told()
+            try:
+                with target.route(arm) as front:
+                    for workload, hot_share in ((UNIQUE, 0.0), (SHARED, HOT_SHARE)):
+                        shape, slots = shape_for(target, plan.per_s, hot_share)
+                        run.shapes[workload] = {"slots": slots, **asdict(shape)}
+                        talk = Conversations(shape, plan.seed + turn, f"{arm.name} {turn} {workload}", scale)
+                        held = asyncio.run(hold(front, Load(shape, slots, plan.seconds), talk, plan.seed + turn))
+                        batches = target.events()
+                        found = figures(held, names, batches, target.tokens, target.block_size)
+                        run.loads.append(LoadFigures(arm.name, turn, workload, found))
+                        say(f"round {turn}: {arm.name}: {workload}: {summary(found)}")
+            except BenchError as error:
+                run.failures.append({"arm": arm.name, "what": "loads", "error": str(error)})
+                say(f"round {turn}: {arm.name}: FAILED: {error}")
+
+
+def disruptions(target: LocalTarget, plan: Plan, run: Run, say: Say) -> None:
+    """Point 4, for the arms that the contract is claimed for. The target has one worker more for each afterwards."""
+    scale = tokens_per_word([len(ids) for ids in target.tokens(sample_texts())])
+    for arm in (arm for arm in plan.arms if arm.judged):
+        end_if_told()
+        shape, slots = shape_for(target, plan.per_s, 0.0)
+        talk = Conversations(shape, plan.seed, f"{arm.name} disrupted", scale)
+        try:
+            found = asyncio.run(disrupt(target, arm, Load(shape, slots, plan.disruption_s), talk, plan.seed))
+        except BenchError as error:
+            run.failures.append({"arm": arm.name, "what": judge.DISRUPTION, "error": str(error)})
+            say(f"{arm.name}: FAILED: {error}")
+            continue
+        run.disruptions[arm.name] = found
+        for one in found:
+            say(
+                f"{arm.name}: {one.what}: {one.requests} requests, {one.failed} failed ({one.cut} cut), "
+                f"{one.retried} retried, locality back: {one.back_s}"
+            )
+
+
+def summary(found: Figures) -> str:
+    """Return the figures in a line."""
+    local = found.locality
+    share = "-" if local is None or local.share is None else f"{local.landed}/{local.resident} landed"
+    return (
+        f"{found.requests} requests ({found.per_s:.0f}/s), {share}, max/mean {found.spread.requests_ratio:.2f} and "
+        f"{found.spread.computed_ratio:.2f}, {found.hit_rate:.1%} cached, {found.failed} failed, "
+        f"{found.retried} retried"
+    )
