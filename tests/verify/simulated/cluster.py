@@ -45,9 +45,11 @@ class SimulatedCluster:
     nodes and verifier do not share one interpreter.
     """
 
-    def __init__(self, folder: Path, nodes: int, timeout_s: float = 60, own_process: bool = False) -> None:
+    def __init__(
+        self, folder: Path, nodes: int, timeout_s: float = 60, own_process: bool = False, profile: str = "router"
+    ) -> None:
         self.folder = folder
-        self.site = FakeSite.of(inventory.document(folder, nodes, free_port(), timeout_s))
+        self.site = FakeSite.of(inventory.document(folder, nodes, free_port(), timeout_s, profile=profile))
         self.ended: Ended | None = None
         self._own_process = own_process
         sshd.write_keys(folder)
@@ -134,7 +136,9 @@ async def _start(site: FakeSite, folder: Path) -> list[sshd.Listening]:
     }
     edges, its_authority = certificates.issue(folder, shown, "edge")
     (folder / inventory.EDGE_AUTHORITY).write_text(its_authority)
-    services = network.build(site, contexts, authority, edges)
+    members = {node.name: ((node.etcd.host,), 90.0) for node in site.cluster().nodes if node.etcd is not None}
+    etcds, etcd_authority = certificates.issue(folder, members, "etcd")
+    services = network.build(site, network.Shown(contexts, authority, edges, etcds, etcd_authority))
     listening = []
     for name, machine in services.machines.items():
 

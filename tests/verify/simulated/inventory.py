@@ -12,7 +12,9 @@ ZMQ_PORT, HTTP_PORT = 5555, 8090
 L1_GIB = 64.0
 CAPACITY_BYTES = 800 << 30
 DEVICE = "/dev/disk/by-id/nvme-SIMULATED_{index:04d}"
-ROUTERS = 2
+ROUTERS, MEMBERS = 2, 3
+RPC_PORT, EVENT_PORT, ETCD_PORT = 9200, 20080, 2379
+ETCD_FILES = {"ca": "ca.pem", "certificate": "client.pem", "key": "client.key"}
 EDGE_PORT, VIRTUAL, API_KEY, EDGE_AUTHORITY = 8443, "127.77.250.1", "key-of-the-team", "edge-ca.pem"
 AUTHORITY = "/etc/kvstrata/tls/ca.pem"
 
@@ -22,7 +24,9 @@ def address(index: int) -> str:
     return f"127.77.{index // 200}.{index % 200 + 1}"
 
 
-def document(folder: Path, nodes: int, ssh_port: int, timeout_s: float = 60, tls: bool = True) -> dict[str, Any]:
+def document(
+    folder: Path, nodes: int, ssh_port: int, timeout_s: float = 60, tls: bool = True, profile: str = "router"
+) -> dict[str, Any]:
     """A site of `nodes` nodes; the first two have routers and an edge.
 
     `folder` holds keys, known_hosts and the site's state.
@@ -30,7 +34,7 @@ def document(folder: Path, nodes: int, ssh_port: int, timeout_s: float = 60, tls
     return {
         "schema": 2,
         "site": "simulated",
-        "profile": "router",
+        "profile": profile,
         "accelerator": "cpu",
         "edge": {
             "port": EDGE_PORT,
@@ -48,7 +52,7 @@ def document(folder: Path, nodes: int, ssh_port: int, timeout_s: float = 60, tls
             "max_model_len": 8192,
             "dtype": "float32",
         },
-        "nodes": [_node(folder, index, ssh_port, tls) for index in range(1, nodes + 1)],
+        "nodes": [_node(folder, index, ssh_port, tls, profile) for index in range(1, nodes + 1)],
         "verify": {
             "tiers": "if_changed",
             "prompt_tokens": 1024,
@@ -58,9 +62,15 @@ def document(folder: Path, nodes: int, ssh_port: int, timeout_s: float = 60, tls
     }
 
 
-def _node(folder: Path, index: int, ssh_port: int, tls: bool) -> dict[str, Any]:
+def _node(folder: Path, index: int, ssh_port: int, tls: bool, profile: str) -> dict[str, Any]:
     host = address(index)
     routes = index <= ROUTERS
+    of_dynamo = profile == "dynamo"
+    router = _router(host, of_dynamo)
+    etcd = _etcd(host) if of_dynamo and index <= MEMBERS else None
+    served = {"server": "dynamo", "rpc_port": RPC_PORT, "event_port": EVENT_PORT}
+    if not of_dynamo:
+        served = {"server": "openai", "rpc_port": None, "event_port": None}
     bind, interleave = ({"policy": policy, "node": None, "cpus": None} for policy in ("bind", "interleave"))
     return {
         "name": f"node{index}",
@@ -76,7 +86,8 @@ def _node(folder: Path, index: int, ssh_port: int, tls: bool) -> dict[str, Any]:
             "kvrocks@d0.service",
             "lmcache.service",
             "vllm@0.service",
-            *(["vllm-router.service", "kvstrata-edge.service", "kvstrata-keepalived.service"] if routes else []),
+            *(["kvstrata-etcd.service"] if etcd else []),
+            *([router["unit"], "kvstrata-edge.service", "kvstrata-keepalived.service"] if routes else []),
         ],
         "mounts": [{"path": "/var/lib/kvstrata/drives/d0", "fstype": "xfs", "device": DEVICE.format(index=index)}],
         "stores": [
@@ -104,29 +115,25 @@ def _node(folder: Path, index: int, ssh_port: int, tls: bool) -> dict[str, Any]:
             "numa": interleave,
         },
         "engines": [
-            {
-                "unit": "vllm@0.service",
-                "host": host,
-                "port": ENGINE_PORT,
-                "server": "openai",
-                "rpc_port": None,
-                "event_port": None,
-                "numa": bind,
-            },
+            {"unit": "vllm@0.service", "host": host, "port": ENGINE_PORT, "numa": bind, **served},
         ],
-        "router": {
-            "unit": "vllm-router.service",
-            "host": host,
-            "port": ROUTER_PORT,
-            "kind": "vllm-router",
-            "policy": "cache_aware",
-            "metrics_host": "127.0.0.1",
-            "metrics_port": 9100,
-        }
-        if routes
-        else None,
+        "router": router if routes else None,
         "edge": {"unit": "kvstrata-edge.service", "host": host, "vrrp_unit": "kvstrata-keepalived.service"}
         if routes
         else None,
-        "etcd": None,
+        "etcd": etcd,
     }
+
+
+def _router(host: str, of_dynamo: bool) -> dict[str, Any]:
+    if of_dynamo:
+        kind, policy, at = "dynamo-frontend", "kv", (host, ROUTER_PORT)
+    else:
+        kind, policy, at = "vllm-router", "cache_aware", ("127.0.0.1", 9100)
+    named = {"unit": f"{kind}.service", "kind": kind, "policy": policy}
+    return {**named, "host": host, "port": ROUTER_PORT, "metrics_host": at[0], "metrics_port": at[1]}
+
+
+def _etcd(host: str) -> dict[str, Any]:
+    files = {name: f"/etc/kvstrata/etcd/{file}" for name, file in ETCD_FILES.items()}
+    return {"unit": "kvstrata-etcd.service", "host": host, "port": ETCD_PORT, **files}

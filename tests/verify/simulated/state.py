@@ -45,6 +45,8 @@ class FakeNode:
     """Days that its store's certificate is still valid."""
     edge_certificate_days: float = 90.0
     """Days that its edge's certificate is still valid."""
+    etcd_ill: bool = False
+    """Whether its etcd says that it is not well."""
     lost_worker: bool = False
     """Whether its router has lost one of the engines."""
     holds_address: bool = False
@@ -63,6 +65,8 @@ class FakeSite:
     """Whether the router sends a conversation where it was before."""
     policy: str = "cache_aware"
     """By which policy the router says it chooses."""
+    tells_events: bool = True
+    """Whether routers hear what enters the engines' caches."""
     edge_asks_for_keys: bool = True
     """Whether the edge lets nobody in without an API key."""
     edge_passes_all: bool = False

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from kvstrata.cli import app
 from kvstrata.verify.layers.cache import stores
+from kvstrata.verify.layers.router import policy
 from tests.verify.simulated.cluster import SimulatedCluster
 from tests.verify.simulated.state import FakeSite
 
@@ -66,6 +67,23 @@ FAULTS: dict[str, tuple[Plant, str, str]] = {
 }
 
 
+DYNAMO_FAULTS: dict[str, tuple[Plant, str, str]] = {
+    "swapped model": (of_node("weights", 1), "engine.weights", "node2"),
+    "worker without connector": (of_node("connector", False), "engine.connector", "node2"),
+    "frontend that lost a worker": (of_node("lost_worker", True), "router.workers", "node2"),
+    "frontend without affinity": (of_site("affinity", False), "router.locality", "node1"),
+    "frontends that hear of no cache": (of_site("tells_events", False), "router.events", BOTH),
+    "member of etcd that is ill": (of_node("etcd_ill", True), "host.etcd", "node1 node2 node3"),
+}
+
+
+@pytest.fixture
+def dynamo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
+    monkeypatch.setattr(stores, "SETTLE_S", 0.1)
+    monkeypatch.setattr(policy, "SETTLE_S", 0.5)
+    return SimulatedCluster(tmp_path, NODES, profile="dynamo")
+
+
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimulatedCluster:
     # A dead breaker is one that stays open for so long; here nothing closes it anyway.
@@ -94,6 +112,23 @@ def test_a_site_that_is_well_passes_every_check(cluster: SimulatedCluster) -> No
     assert told(document) == []
     assert document["exit_code"] == 0
     assert [check["id"] for check in document["skipped"]] == ["faults.all"]
+
+
+def test_a_site_of_dynamo_that_is_well_passes_every_check(dynamo: SimulatedCluster) -> None:
+    document = verified(dynamo)
+    assert told(document) == []
+    assert [check["id"] for check in document["skipped"]] == ["faults.all"]
+    asked = {check["id"] for check in document["checks"]}
+    assert {"host.etcd", "router.events", "engine.logprobs", "tiers.restarted", "router.locality"} <= asked
+    assert document["profile"] == "dynamo"
+
+
+@pytest.mark.parametrize("fault", DYNAMO_FAULTS)
+def test_a_fault_of_dynamo_is_named_on_its_node_and_nothing_else_is(dynamo: SimulatedCluster, fault: str) -> None:
+    plant, check, host = DYNAMO_FAULTS[fault]
+    plant(dynamo.site)
+    document = verified(dynamo)
+    assert [(name, where) for name, where, _ in told(document)] == [(check, where) for where in host.split()]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

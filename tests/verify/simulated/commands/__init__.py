@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.verify.simulated.commands import cache, engine, files, host, units, who
+from tests.verify.simulated.commands import cache, dynamo, engine, files, host, units, who
 from tests.verify.simulated.commands.registry import Said, run
 
-__all__ = ["Said", "cache", "engine", "files", "host", "run", "units", "who"]
+__all__ = ["Said", "cache", "dynamo", "engine", "files", "host", "run", "units", "who"]
