@@ -26,7 +26,7 @@ TABLE = {
     "swapped-model": "engine.weights",
     "lossy-link": "host.link",
     "slow-drive": "host.drive_speed",
-    "router-without-affinity": "router.locality",
+    "router-without-affinity": "router.policy",
     "expired-certificate": "store.certificate",
     "full-store": "store.capacity",
     "clock-skew": "host.clock",

@@ -27,6 +27,8 @@ class WebServer:
 
     def __init__(self) -> None:
         self.routes: dict[str, Route] = {}
+        self.wanted: dict[str, str] = {}
+        """By path the Authorization that is asked for."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -39,6 +41,8 @@ class WebServer:
             def _reply(self, body: dict[str, Any]) -> None:
                 route = outer.routes.get(self.path)
                 answer = Code(404) if route is None else route(body)
+                if self.headers["authorization"] != outer.wanted.get(self.path, self.headers["authorization"]):
+                    answer = Code(401)
                 self.send_response(answer if isinstance(answer, Code) else 200)
                 if isinstance(answer, Iterator):
                     self.end_headers()

@@ -82,7 +82,7 @@ FAULTS = (
     ),
     Fault(
         "router-without-affinity",
-        "router.locality",
+        "router.policy",
         None,
         "a drop-in starts the router with `--policy round_robin`",
         services.round_robin,
