@@ -19,8 +19,8 @@ def environment(discovery: Mapping[str, Any], address: str) -> dict[str, str]:
     Args:
         discovery: {"backend": "file", "folder": ...}, or {"backend": "etcd", "endpoints": [URL, ...], "lease_s": 60,
             "ca": ..., "certificate": ..., "key": ...}. The last three are texts in PEM form and not paths, for that is
-            how Dynamo wants them.
-        address: where the other hosts reach the process; it listens there alone, but for its event sockets.
+            how Dynamo wants them. In both "events": {"publish": [URL, ...], "subscribe": [URL, ...]}, the brokers.
+        address: where the other hosts reach the process; it listens there alone.
 
     Raises:
         ValueError: if the discovery is neither, with what is missing.
@@ -28,7 +28,7 @@ def environment(discovery: Mapping[str, Any], address: str) -> dict[str, str]:
     backend = discovery.get("backend")
     if backend not in BACKENDS:
         raise ValueError(f"discovery backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
-    wanted = ("endpoints", "lease_s", *_TLS) if backend == "etcd" else ("folder",)
+    wanted = ("events", *(("endpoints", "lease_s", *_TLS) if backend == "etcd" else ("folder",)))
     missing = [name for name in wanted if not discovery.get(name)]
     if missing:
         raise ValueError(f"discovery by {backend} needs {', '.join(missing)}")
@@ -39,7 +39,7 @@ def environment(discovery: Mapping[str, Any], address: str) -> dict[str, str]:
         "DYN_EVENT_PLANE": "zmq",
         "DYN_TCP_RPC_HOST": address,
         "DYN_TCP_RESPONSE_STREAM_HOST": address,
-        "DYN_EVENT_PLANE_HOST": address,
+        "DYN_ZMQ_BROKER_URL": _brokers(discovery["events"]),
         # The journal shows no colours.
         "DYN_SDK_DISABLE_ANSI_LOGGING": "1",
     }
@@ -50,6 +50,11 @@ def environment(discovery: Mapping[str, Any], address: str) -> dict[str, str]:
         "ETCD_LEASE_TTL": str(int(discovery["lease_s"])),
         **{variable: str(discovery[name]) for name, variable in _TLS.items()},
     }
+
+
+def _brokers(events: Mapping[str, Any]) -> str:
+    """Return the brokers of events as Dynamo wants them."""
+    return f"xsub={';'.join(events['publish'])} , xpub={';'.join(events['subscribe'])}"
 
 
 def environment_file(values: Mapping[str, object]) -> str:

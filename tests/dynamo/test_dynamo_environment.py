@@ -9,9 +9,14 @@ import pytest
 
 from kvstrata.dynamo import environment, environment_file
 
-FILE = {"backend": "file", "folder": "/run/kvstrata/dynamo"}
+EVENTS = {
+    "publish": ["tcp://10.0.0.1:9301", "tcp://10.0.0.2:9301"],
+    "subscribe": ["tcp://10.0.0.1:9302", "tcp://10.0.0.2:9302"],
+}
+FILE = {"backend": "file", "folder": "/run/kvstrata/dynamo", "events": EVENTS}
 ETCD = {
     "backend": "etcd",
+    "events": EVENTS,
     "endpoints": ["https://10.0.0.1:2379", "https://10.0.0.2:2379"],
     "lease_s": 60,
     "ca": "-----BEGIN CERTIFICATE-----\nCA\n",
@@ -25,6 +30,12 @@ def test_workers_and_frontends_speak_the_same_planes() -> None:
         found = environment(discovery, "10.0.0.1")
         assert (found["DYN_REQUEST_PLANE"], found["DYN_EVENT_PLANE"]) == ("tcp", "zmq")
         assert {value for name, value in found.items() if name.endswith("_HOST")} == {"10.0.0.1"}
+
+
+def test_events_go_by_all_brokers_so_that_no_process_opens_a_port_of_its_own_for_them() -> None:
+    assert environment(FILE, "10.0.0.1")["DYN_ZMQ_BROKER_URL"] == (
+        "xsub=tcp://10.0.0.1:9301;tcp://10.0.0.2:9301 , xpub=tcp://10.0.0.1:9302;tcp://10.0.0.2:9302"
+    )
 
 
 def test_one_host_finds_its_processes_in_a_folder() -> None:
@@ -45,7 +56,8 @@ def test_several_hosts_find_theirs_in_etcd_with_certificates_as_text() -> None:
     [
         ({}, "discovery backend is None; allowed: etcd, file"),
         ({"backend": "nats"}, "discovery backend is 'nats'; allowed: etcd, file"),
-        ({"backend": "file"}, "discovery by file needs folder"),
+        ({"backend": "file", "events": EVENTS}, "discovery by file needs folder"),
+        ({**FILE, "events": {}}, "discovery by file needs events"),
         ({**ETCD, "ca": "", "endpoints": []}, "discovery by etcd needs endpoints, ca"),
     ],
 )

@@ -66,7 +66,8 @@ def ports(host: dict[str, Any]) -> dict[str, int]:
 
 def test_one_host_has_a_folder_and_no_etcd(tmp_path: Path) -> None:
     (host,) = site(tmp_path, 1, kvstrata_serving_profile="dynamo").values()
-    assert host["vllm_discovery"] == {"backend": "file", "folder": "/run/kvstrata-dynamo"}
+    events = {"publish": ["tcp://10.0.0.1:9301"], "subscribe": ["tcp://10.0.0.1:9302"]}
+    assert host["vllm_discovery"] == {"backend": "file", "folder": "/run/kvstrata-dynamo", "events": events}
     assert host["_site_etcd_members"] == {}
     assert host["dynamo_replica_sync"] is False
 
@@ -81,6 +82,7 @@ def test_several_hosts_have_etcd_on_the_first_one_or_three(tmp_path: Path, hosts
     last = found[f"n{hosts}"]
     urls = [f"https://10.0.0.{name[1:]}:2379" for name in members]
     assert last["vllm_discovery"] == last["dynamo_discovery"] | {"backend": "etcd", "endpoints": urls, "lease_s": 60}
+    assert last["vllm_discovery"]["events"]["publish"] == ["tcp://10.0.0.1:9301", "tcp://10.0.0.2:9301"]
     assert last["vllm_discovery"]["key"] == "client.key\nof a test\n"
     assert last["dynamo_replica_sync"] is True
     first = ports(found["n1"])
