@@ -64,6 +64,11 @@ class Engine:
         return f"http://{self.host}:{self.port}"
 
     @property
+    def has_model(self) -> bool:
+        """Whether it computes anything: a mocker only pretends, and has no cache either."""
+        return self.server is not EngineServer.MOCKER
+
+    @property
     def of_dynamo(self) -> bool:
         """Whether requests reach it through a frontend alone."""
         return self.server is not EngineServer.OPENAI

@@ -106,7 +106,7 @@ def _status(ctx: NodeContext, lmcache: LMCache) -> dict[str, Any]:
 def _registered(ctx: NodeContext, lmcache: LMCache) -> str | None:
     status = _status(ctx, lmcache)
     count = len(status.get("registered_gpu_ids", [])) + len(status.get("registered_non_cuda_instance_ids", []))
-    wanted = len(ctx.node.engines)
+    wanted = sum(engine.has_model for engine in ctx.node.engines)
     return None if count >= wanted else f"{count} of {wanted} registered"
 
 

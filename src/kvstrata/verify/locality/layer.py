@@ -47,6 +47,10 @@ def _ask(site: SiteContext, ctx: NodeContext, router: Router) -> Check:
         replicas = len(site.cluster.engines)
         if replicas < 2:
             raise NotCheckedError("that a conversation comes back to its replica is not proven: there is one replica")
+        if not all(engine.has_model for engine in site.cluster.engines):
+            raise NotCheckedError(
+                "that a conversation comes back to its replica is not proven: mockers count no tokens"
+            )
         service, engines = ctx.service(router.host, router.port, site.timeout_s), _replicas(site, ctx)
 
         def asked(names_user: bool, data: dict[str, Json]) -> str:

@@ -17,7 +17,11 @@ PROOF = 1
 # Nodes that are asked at the same time.
 AT_ONCE = 32
 # Hashed on the node: what the files hold, passwords among it, stays there.
-_CONFIGURATION = "cd /etc/kvstrata && find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum | sha256sum"
+# Keys, certificates and ports of the edge come and go without the tiers.
+_APART = r"\( -path ./edge -o -path ./firewall \) -prune"
+_CONFIGURATION = (
+    f"cd /etc/kvstrata && find . {_APART} -o -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum | sha256sum"
+)
 
 
 def fingerprint(cluster: Cluster, shells: Mapping[str, Shell], tier_nodes: tuple[str, ...]) -> str:
@@ -41,10 +45,11 @@ def fingerprint(cluster: Cluster, shells: Mapping[str, Shell], tier_nodes: tuple
 def _model(cluster: Cluster) -> dict[str, Any]:
     document = asdict(cluster)
     # How a node is reached, how long is waited for it and what it costs change nothing of what was proven.
-    del document["prices"]
+    for name in ("prices", "edge", "firewall"):
+        del document[name]
     document["verify"] = {"prompt_tokens": cluster.verify.prompt_tokens}
     for node in document["nodes"]:
-        del node["ssh"]
+        del node["ssh"], node["edge"]
         for store in node["stores"]:
             del store["password"]
     return document

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from kvstrata.cluster import Cluster, TiersPolicy
+from kvstrata.cluster import Cluster, Node, TiersPolicy
 from kvstrata.verify.check import Check, Layer, Question, Status, UnableError
 from kvstrata.verify.context import NodeContext
 from kvstrata.verify.document import TiersRow
@@ -97,7 +97,7 @@ def choose(
     cluster: Cluster, contexts: Mapping[str, NodeContext], wanted: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], str]:
     """One or two node names for the proof, or none and why."""
-    fit = [node.name for node in cluster.nodes if node.name in contexts and node.engines and node.lmcache is not None]
+    fit = [node.name for node in cluster.nodes if node.name in contexts and _fits(node)]
     if wanted is None:
         names, why = tuple(fit[:2]), "no node under verification that answers has an engine with LMCache"
         return names, "" if names else why
@@ -105,6 +105,11 @@ def choose(
     if unfit:
         return (), f"--tier-nodes: {', '.join(unfit)} is not a node under verification with engine and LMCache"
     return wanted, ""
+
+
+def _fits(node: Node) -> bool:
+    """Whether its first engine, the one that is asked, has KV and somewhere to put it."""
+    return bool(node.engines) and node.engines[0].has_model and node.lmcache is not None
 
 
 def _prove(

@@ -90,6 +90,6 @@ def _itself(ctx: NodeContext, lmcache: LMCache, state: Once[State], health: Chec
     yield ctx.question(
         "cache.engines",
         "engines registered with LMCache",
-        f"at least {len(ctx.node.engines)}",
+        f"at least {sum(engine.has_model for engine in ctx.node.engines)}",
         ctx.journal(lmcache.unit),
     ).ask(upon(health, lambda: daemon.engines(ctx, state(), registered)), registered)

@@ -139,6 +139,8 @@ class _Asked:
         return seen
 
     def _logprobs(self, data: dict[str, Json]) -> str:
+        if not self.engine.has_model:
+            raise NotCheckedError("what it serves is not proven: a mocker has no model, and answers at random")
         try:
             answer = self._complete(
                 max_tokens=2,
@@ -158,6 +160,8 @@ class _Asked:
         return self.service.post("/v1/completions", body, self.ctx.timeout_s)
 
     def _connector(self, lmcache: LMCache, data: dict[str, Json]) -> str:
+        if not self.engine.has_model:
+            raise NotCheckedError("that KV is kept is not proven: a mocker has none, and no connector")
         started = self.started.of(self.engine.unit)
         told = process.connector(started, lmcache)
 
