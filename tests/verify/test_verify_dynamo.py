@@ -20,6 +20,7 @@ from tests.verify.fakes.web import Code, WebServer
 
 ENGINE = Engine("vllm@0.service", "10.9.0.11", 8000, server=EngineServer.DYNAMO, rpc_port=9200, event_port=20080)
 NUMBER = 3724936612768903575
+METRICS = f'vllm:prompt_tokens_total{{worker_id="{NUMBER:x}"}} 3\n'
 
 
 class Frontend:
@@ -64,7 +65,7 @@ def shell(frontend: Frontend) -> Iterator[FakeShell]:
     made = FakeShell()
     made.ports["10.9.0.11", 9000] = frontend.server.port
     with WebServer() as status:
-        status.routes = {"/health": lambda body: "", "/metrics": lambda body: "vllm:prompt_tokens_total 3\n"}
+        status.routes = {"/health": lambda body: "", "/metrics": lambda body: METRICS}
         made.ports["10.9.0.11", 8000] = status.port
         yield made
 
@@ -109,6 +110,21 @@ def test_a_worker_that_no_frontend_knows_is_named(shell: FakeShell, frontend: Fr
     frontend.instances = {"instances": []}
     with pytest.raises(UnansweredError, match=r"the frontend 10\.9\.0\.11:9000 knows no worker at 10\.9\.0\.11:9200"):
         worker(shell).post("/v1/completions", {"prompt": "a"})
+
+
+def test_of_two_workers_at_one_address_the_living_one_is_asked(shell: FakeShell, frontend: Frontend) -> None:
+    assert isinstance(frontend.instances, dict)
+    dead = {"endpoint": "generate", "instance_id": 255, "transport": {"tcp": "10.9.0.11:9200/ff/generate"}}
+    frontend.instances["instances"].insert(0, dead)
+    frontend.instances["instances"].append(dead)
+    worker(shell).post("/v1/completions", {"prompt": "a"})
+    assert frontend.asked[0]["nvext"]["backend_instance_id"] == NUMBER
+
+
+def test_a_worker_is_ready_when_a_frontend_knows_it(shell: FakeShell, frontend: Frontend) -> None:
+    assert worker(shell).ready()
+    frontend.instances = {"instances": []}
+    assert not worker(shell).ready()
 
 
 def test_without_any_frontend_that_answers_the_last_ones_words_are_told(shell: FakeShell, frontend: Frontend) -> None:

@@ -40,12 +40,16 @@ def address(engine: Engine) -> str:
     return f"{engine.host}:{engine.rpc_port}"
 
 
-def instances(frontend: Service) -> dict[str, int]:
-    """The workers that a frontend has discovered: by where they take requests their numbers. Raises UnansweredError."""
-    found = {}
+def instances(frontend: Service) -> dict[str, list[int]]:
+    """The workers that a frontend has discovered: by where they take requests their numbers. Raises UnansweredError.
+
+    A worker that died unseen is listed until its lease ends, beside the one that was started in its place.
+    """
+    found: dict[str, list[int]] = {}
     for one in frontend.json("/health").get("instances", []):
         if one.get("endpoint") == GENERATE:
-            found[str((one.get("transport") or {}).get("tcp", "")).partition("/")[0]] = int(one["instance_id"])
+            where = str((one.get("transport") or {}).get("tcp", "")).partition("/")[0]
+            found.setdefault(where, []).append(int(one["instance_id"]))
     return found
 
 
@@ -86,20 +90,38 @@ class Worker(Service):
         for event in frontend.events(path, _pinned(body, instance), timeout_s):
             yield _as_vllm(event)
 
+    def ready(self) -> bool:
+        """See Service; a frontend must know it, too."""
+        if not super().ready():
+            return False
+        try:
+            self._through()
+        except UnansweredError:
+            return False
+        return True
+
     def _through(self) -> tuple[Service, int]:
         """A frontend that knows the worker, and the worker's number there."""
         where = address(self._engine)
         said = "the site has no frontend"
         for frontend in self._frontends:
             try:
-                instance = instances(frontend).get(where)
+                numbers = instances(frontend).get(where, [])
             except UnansweredError as error:
                 said = str(error)
                 continue
-            if instance is not None:
-                return frontend, instance
+            if len(numbers) > 1:
+                own = self._number()
+                numbers = [number for number in numbers if number == own]
+            if numbers:
+                return frontend, numbers[0]
             said = f"the frontend {frontend.address} knows no worker at {where}"
         raise UnansweredError(said)
+
+    def _number(self) -> int | None:
+        """Its number by its own figures, which have it in hexadecimal."""
+        told = (labels.get("worker_id") for _, labels, _ in self.metrics().rows)
+        return next((int(number, 16) for number in told if number), None)
 
     def _count(self, text: str) -> int:
         """Tokens of a text: a frontend cannot be asked, and a request would leave the text in caches."""

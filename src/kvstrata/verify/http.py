@@ -63,6 +63,10 @@ class Service:
         """The status code that GET `path` answers."""
         return self._request("GET", path, headers=headers).status_code
 
+    def ready(self) -> bool:
+        """Whether it says that it takes requests; raises UnansweredError when it says nothing."""
+        return self.status("/health") == httpx.codes.OK
+
     def text(self, path: str) -> str:
         """The body of GET `path`, which must answer 200."""
         return self._ok("GET", path).text

@@ -78,6 +78,15 @@ def test_the_only_router_is_not_stopped_and_that_is_said() -> None:
     assert fault.why.startswith("one router only")
 
 
+def test_the_node_of_the_only_etcd_stays() -> None:
+    document = with_two_routers()
+    etcd = {"unit": "kvstrata-etcd.service", "host": "10.9.0.11", "port": 2379}
+    document["nodes"][0]["etcd"] = {**etcd, "ca": "/ca", "certificate": "/c", "key": "/k"}
+    fault = made(document)["faults.node"]
+    assert isinstance(fault, Fault)
+    assert (fault.node, fault.via) == ("node2", "node1")
+
+
 def test_with_a_second_router_requests_go_through_the_one_that_stays() -> None:
     document = with_two_routers()
     fault = made(document)["faults.node"]

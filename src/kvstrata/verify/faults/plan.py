@@ -50,6 +50,8 @@ ENGINE = (
     "again, for nobody else holds its state; the router gives new ones to other engines"
 )
 
+# Of the three members of etcd.
+QUORUM = 2
 EDGE = (
     "every request answered in full; one that the router was carrying may fail once and is answered when it is sent "
     "again, for the edge sends nothing twice; it gives new ones to the other router"
@@ -152,15 +154,22 @@ def _node(nodes: list[Node], routers: list[str]) -> Fault | Omitted:
     """A whole node. One with the only router would take every request with it, so it is never that one."""
     id = "faults.node"
 
+    members = sum(node.etcd is not None for node in nodes)
+
     def fits(node: Node) -> bool:
         others = [other for other in nodes if other is not node]
+        # Without etcd workers and frontends end themselves, on every node.
+        discovers = node.etcd is None or members > QUORUM
         return (
-            any(name != node.name for name in routers) and any(other.engines for other in others) and bool(node.units)
+            discovers
+            and any(name != node.name for name in routers)
+            and any(other.engines for other in others)
+            and bool(node.units)
         )
 
     node = next((node for node in nodes if fits(node)), None)
     if node is None:
-        why = "beside the node of the only router no other has engines. Not proven: that requests survive a node's loss"
+        why = "beside the node of the only router or etcd none has engines. Not proven: that requests survive its loss"
         return Omitted(id, _TITLES[id], why)
     via = next(name for name in routers if name != node.name)
     kept = f"not {routers[0]}, which has the only router" if len(routers) == 1 and len(nodes) > 1 else ""

@@ -122,8 +122,7 @@ def _breakers(ctx: NodeContext, lmcache: LMCache) -> str | None:
 
 
 def _serves(ctx: NodeContext, engine: Engine) -> str | None:
-    code = ctx.service(engine.host, engine.port, _ASK_S).status("/health")
-    return None if code == 200 else f"/health answers {code}"
+    return None if ctx.engine(engine, _ASK_S).ready() else "not ready"
 
 
 def _workers(ctx: NodeContext, router: Router) -> str | None:

@@ -322,7 +322,7 @@ class TiersProof:
 def _healthy(subject: Subject) -> bool | None:
     try:
         cache = subject.cache.json("/healthcheck").get("status") == "healthy"
-        return True if cache and subject.engine.status("/health") == 200 else None
+        return True if cache and subject.engine.ready() else None
     except UnansweredError:
         return None
 

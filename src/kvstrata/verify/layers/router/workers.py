@@ -27,8 +27,9 @@ def of_dynamo(ctx: NodeContext, frontend: Service) -> str:
     metrics = frontend.metrics()
     # What was discovered is used once the router of the frontend has taken it in.
     taken = {
-        address: not metrics.has(REGISTERED) or metrics.total(REGISTERED, router_worker_id=str(instance)) >= 1
-        for address, instance in instances.items()
+        address: not metrics.has(REGISTERED)
+        or any(metrics.total(REGISTERED, router_worker_id=str(number)) >= 1 for number in numbers)
+        for address, numbers in instances.items()
     }
     return _judged({dynamo.address(engine) for engine in ctx.cluster.engines}, taken)
 
