@@ -52,6 +52,9 @@ def routing(
     disruption_seconds: Annotated[
         float, typer.Option(help="Of the load under which things end and come back.")
     ] = 140.0,
+    routers: Annotated[
+        int, typer.Option(min=1, max=2, help="That are disrupted: 2 stand in for each other, as behind the edge.")
+    ] = 2,
     overhead_rate: Annotated[float, typer.Option(help="Requests a second of point 5.")] = 500.0,
     router_cores: Annotated[
         str | None, typer.Option(help="CPUs that point 5 gives the router alone, such as 0,1. Default: no such limit.")
@@ -85,7 +88,13 @@ def routing(
             raise BenchError(f"--points is {points!r} ({unknown}); allowed: {', '.join(POINTS)}")
         scale = _SCALES[min(_SCALES, key=lambda size: abs(size - workers))]
         plan = Plan(
-            all_arms.chosen(arms, variant or ()), rounds, seconds, per_second or scale[0], disruption_seconds, seed
+            all_arms.chosen(arms, variant or ()),
+            rounds,
+            seconds,
+            per_second or scale[0],
+            disruption_seconds,
+            seed,
+            routers,
         )
         served_model = served.prepare(
             model, cache_dir() / "models", dtype=None, load_format=None, most_tokens=_MODEL_TOKENS

@@ -35,6 +35,8 @@ class Front:
     """The worker's name, from the answer's JSON; None where it does not say."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Added to every request's JSON."""
+    backup: str | None = None
+    """Another router's URL. As behind the role's edge, it is asked where no connection to the first can be made."""
     session: bool = False
     """Whether requests tell their conversation in X-Session-ID. OpenAI's clients send nothing like it."""
 
@@ -102,6 +104,7 @@ class Client:
         self._front, self._timeout_s = front, timeout_s
         self._target = Target.of(front.url)
         self._pool = Pool(self._target)
+        self._backup = Pool(Target.of(front.backup)) if front.backup else None
         self._chance = random.Random(seed)  # noqa: S311 - no secret
 
     async def send(self, request: Request) -> Answer:
@@ -135,6 +138,8 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
+        if self._backup is not None:
+            self._backup.close()
 
     def _body(self, request: Request) -> bytes:
         body: dict[str, Any] = {
@@ -151,7 +156,14 @@ class Client:
         return json.dumps(body, separators=(",", ":")).encode()
 
     async def _exchange(self, body: bytes, headers: Mapping[str, str], came: _Came) -> int:
-        connection = await self._pool.take()
+        pool = self._pool
+        try:
+            connection = await pool.take()
+        except OSError:
+            if self._backup is None:
+                raise
+            pool = self._backup
+            connection = await pool.take()
 
         def take(content: bytes) -> None:
             if came.first is None and connection.status == HTTPStatus.OK:
@@ -164,7 +176,7 @@ class Client:
             # Whatever it was, nothing may be read from this connection as if it were the next answer.
             connection.close()
             raise
-        self._pool.give(connection)
+        pool.give(connection)
         return connection.status
 
     def _wrong(self, status: int, came: _Came, request: Request) -> str | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kvstrata.bench.server import free_port
 from kvstrata.contract.arms import ROUTER, Arm
 from kvstrata.contract.client import Answer
 from kvstrata.contract.figures import locality
@@ -42,12 +41,18 @@ class Disruption:
 
 
 async def disrupt(
-    target: LocalTarget, arm: Arm, load: Load, conversations: Conversations, seed: int
+    target: LocalTarget, arm: Arm, load: Load, conversations: Conversations, seed: int, routers: int
 ) -> list[Disruption]:
-    """Hold a load through all three events, a third of its time for each."""
-    port = free_port()
-    router = await asyncio.to_thread(target.start_router, arm, port)
-    holder = Holder(target.front(arm, port), load, conversations, seed)
+    """Hold a load through all three events, a third of its time for each.
+
+    routers: 2 for a second one that is asked where the first cannot be reached; 1: nobody stands in for it.
+    """
+    ports = [target.port() for _ in range(routers)]
+    running = {port: await asyncio.to_thread(target.start_router, arm, port) for port in ports}
+    front = target.front(arm, ports[0])
+    if routers > 1:
+        front = replace(front, backup=target.front(arm, ports[1]).url)
+    holder = Holder(front, load, conversations, seed)
     events: list[tuple[str, float, float]] = []
 
     async def do(what: str, event: Callable[[], Awaitable[None]]) -> None:
@@ -60,18 +65,21 @@ async def disrupt(
         await asyncio.sleep(_DOWN_S)
         await asyncio.to_thread(target.revive, "w0")
 
+    async def restart(port: int) -> None:
+        await asyncio.to_thread(target.end_router, running[port])
+        running[port] = await asyncio.to_thread(target.start_router, arm, port)
+
     async def restarted() -> None:
-        nonlocal router
-        await asyncio.to_thread(target.end_router, router)
-        router = await asyncio.to_thread(target.start_router, arm, port)
+        await restart(ports[0])
 
     async def joined() -> None:
         await asyncio.to_thread(target.join)
         if arm.profile == ROUTER:
-            # Its list is on its command line: the role restarts it with the new one.
-            await restarted()
+            # The list is on the command line: the role restarts them with the new one, one after the other.
+            for port in ports:
+                await restart(port)
 
-    running = asyncio.create_task(holder.run())
+    held_task = asyncio.create_task(holder.run())
     began = time.monotonic()
     try:
         for number, (what, event) in enumerate(((KILLED, killed), (RESTARTED, restarted), (JOINED, joined))):
@@ -79,10 +87,11 @@ async def disrupt(
             due = began + load.seconds * (0.5 + number) / 3.5
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             await do(what, event)
-        held = await running
+        held = await held_task
     finally:
-        running.cancel()
-        await asyncio.to_thread(target.end_router, router)
+        held_task.cancel()
+        for child in running.values():
+            await asyncio.to_thread(target.end_router, child)
     batches = target.events()
     ends = [start for _, start, _ in events[1:]] + [held.ended]
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -18,12 +19,12 @@ from typing import Any
 import httpx
 from tokenizers import Tokenizer
 
-from kvstrata.bench.server import free_port
 from kvstrata.bench.serving.local_host import Environment
 from kvstrata.bench.serving.processes import Child, Processes
 from kvstrata.contract import instant, routers
 from kvstrata.contract.arms import DYNAMO, Arm
 from kvstrata.contract.client import Front
+from kvstrata.contract.ports import ports
 from kvstrata.contract.residency import Batch, cleared, read_batches
 from kvstrata.contract.target import Worker
 
@@ -68,6 +69,7 @@ class LocalTarget:
         self._cleared: list[Batch] = []
         self._place = routers.Place(folder, engines.model_name, engines.block_size)
         self._event_files: list[Path] = []
+        self._ports = ports(random.Random())  # noqa: S311 - no secret
         self._read: dict[Path, int] = {}
         self._told: list[Batch] = []
         self._http = httpx.Client(timeout=_ASK_S, trust_env=False)
@@ -90,6 +92,10 @@ class LocalTarget:
         """See Target."""
         return tuple(self._workers.values())
 
+    def port(self) -> int:
+        """Return a port of loopback that nobody listens on, another one each time."""
+        return next(self._ports)
+
     def start(self, groups: Sequence[int], speedup: float | None = None) -> None:
         """Start workers, so many in each process: one process for those that are killed on their own.
 
@@ -101,7 +107,7 @@ class LocalTarget:
 
     def route(self, arm: Arm) -> AbstractContextManager[Front]:
         """See Target."""
-        return self._route(arm, free_port())
+        return self._route(arm, self.port())
 
     @contextmanager
     def _route(self, arm: Arm, port: int) -> Iterator[Front]:
@@ -114,7 +120,7 @@ class LocalTarget:
     def start_router(self, arm: Arm, port: int, workers: Sequence[Worker] | None = None) -> Child:
         """Start an arm's router; return once it answers and knows its workers."""
         known = self.workers if workers is None else workers
-        argv = routers.command(arm, self._environment.python, port, free_port(), known, self._place)
+        argv = routers.command(arm, self._environment.python, port, self.port(), known, self._place)
         child = self._processes.start(f"router:{arm.name}", argv, self._variables(), f"router-{arm.name}.log")
         url = f"http://{_HOST}:{port}"
         child.await_health(lambda: self._serves(url), _START_S)
@@ -125,7 +131,7 @@ class LocalTarget:
         url = f"http://{_HOST}:{port}"
         if arm.profile == DYNAMO:
             more = {"nvext": {"extra_fields": ["worker_id"]}}
-            return Front(url, self.engines.model_name, self._worker_of_dynamo, more, arm.session)
+            return Front(url, self.engines.model_name, self._worker_of_dynamo, more, session=arm.session)
         return Front(url, self.engines.model_name, lambda said: said.get("worker"), session=arm.session)
 
     def direct(self, name: str) -> Front:
@@ -139,10 +145,10 @@ class LocalTarget:
         Dynamo's workers cannot be so simple: they are mockers that take no time, and the frontend is charged for all
         that those do.
         """
-        model, port = self.engines.model_name, free_port()
+        model, port = self.engines.model_name, self.port()
         servers, children = [], []
         for number in range(_INSTANT):
-            found = Worker(f"instant{number}", f"http://{_HOST}:{free_port()}", f"tcp://{_HOST}:{free_port()}")
+            found = Worker(f"instant{number}", f"http://{_HOST}:{self.port()}", f"tcp://{_HOST}:{self.port()}")
             servers.append(found)
             argv = [sys.executable, "-m", instant.__name__, str(_port(found.url)), model, found.name]
             children.append(self._processes.start(found.name, argv, self._variables(), f"{found.name}.log"))
@@ -220,14 +226,14 @@ class LocalTarget:
     def _start_group(self, names: Sequence[str], speedup: float | None) -> None:
         places = []
         for name in names:
-            found = Worker(name, f"http://{_HOST}:{free_port()}", f"tcp://{_HOST}:{free_port()}")
+            found = Worker(name, f"http://{_HOST}:{self.port()}", f"tcp://{_HOST}:{self.port()}")
             self._workers[name] = found
             places.append(
                 {
                     "name": name,
                     "port": _port(found.url),
                     "events_port": _port(found.events),
-                    "engine_events_port": free_port(),
+                    "engine_events_port": self.port(),
                 }
             )
         given = asdict(self.engines) | {"workers": places}

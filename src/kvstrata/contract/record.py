@@ -27,6 +27,7 @@ def to_json(run: Run, plan: Plan, header: Mapping[str, Any]) -> dict[str, Any]:
             "seconds": plan.seconds,
             "per_s": plan.per_s,
             "disruption_s": plan.disruption_s,
+            "routers": plan.routers,
             "seed": plan.seed,
         },
         "arms": [_arm(arm) for arm in plan.arms],

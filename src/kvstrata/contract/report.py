@@ -117,15 +117,16 @@ def _added(verdict: Mapping[str, Any] | None) -> str:
 
 
 def _disruptions(runs: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        f"| {run['target']['workers']} | {arm} | {one['what']} | {one['requests']} | {one['failed']} | {one['cut']} | "
-        f"{one['retried']} | {'not' if one['back_s'] is None else format(one['back_s'], '.0f') + ' s'} |"
-        for run in runs
-        for arm, found in run["disruptions"].items()
-        for one in found
-    ]
-    head = "| workers | arm | event | requests | failed | of them cut streams | retried | locality back |\n"
-    return head + "|---|---|---|---:|---:|---:|---:|---:|\n" + "\n".join(lines) if lines else ""
+    lines = []
+    for run in runs:
+        for arm, found in run["disruptions"].items():
+            for one in found:
+                back = "not" if one["back_s"] is None else f"{one['back_s']:.0f} s"
+                counts = " | ".join(str(one[name]) for name in ("requests", "failed", "cut", "retried"))
+                about = f"{run['target']['workers']} | {run['plan']['routers']} | {arm} | {one['what']}"
+                lines.append(f"| {about} | {counts} | {back} |")
+    head = "| workers | routers | arm | event | requests | failed | of them cut streams | retried | locality back |\n"
+    return head + "|---|---|---|---|---:|---:|---:|---:|---:|\n" + "\n".join(lines) if lines else ""
 
 
 def _overheads(runs: Sequence[Mapping[str, Any]]) -> str:

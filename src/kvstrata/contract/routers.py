@@ -13,6 +13,8 @@ from kvstrata.contract.target import Worker
 
 # What roles/router sets; a run of the contract test must not wait longer for a dead worker than a site does.
 _HEALTH_FLAGS = ("--health-check-interval-secs", "2", "--health-failure-threshold", "2")
+# What roles/dynamo sets: a request whose worker died goes on with another.
+_MIGRATION = ("--migration-limit", "3")
 _HOST = "127.0.0.1"
 _INSTANCE = "kvstrata"
 
@@ -55,7 +57,7 @@ def _vllm_router(
 def _dynamo(arm: Arm, python: Path, port: int, place: Place) -> list[str]:
     words = [str(python), "-m", "dynamo.frontend", "--http-host", _HOST, "--http-port", str(port)]
     words += ["--router-mode", arm.policy, "--discovery-backend", "file"]
-    words += ["--request-plane", "tcp", "--event-plane", "zmq"]
+    words += ["--request-plane", "tcp", "--event-plane", "zmq", *_MIGRATION]
     if arm.settings:
         words += ["--router-policy-config", str(place.policy_file(arm))]
     return [*words, *arm.flags]

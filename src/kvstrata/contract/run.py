@@ -41,6 +41,8 @@ class Plan:
     disruption_s: float
     """Of the load that is disrupted; 0: it is not."""
     seed: int = 1
+    routers: int = 2
+    """That share the load which is disrupted."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def disruptions(target: LocalTarget, plan: Plan, run: Run, say: Say) -> None:
         shape, slots = shape_for(target, plan.per_s, 0.0)
         talk = Conversations(shape, plan.seed, f"{arm.name} disrupted", scale)
         try:
-            found = asyncio.run(disrupt(target, arm, Load(shape, slots, plan.disruption_s), talk, plan.seed))
+            load = Load(shape, slots, plan.disruption_s)
+            found = asyncio.run(disrupt(target, arm, load, talk, plan.seed, plan.routers))
         except BenchError as error:
             run.failures.append({"arm": arm.name, "what": judge.DISRUPTION, "error": str(error)})
             say(f"{arm.name}: FAILED: {error}")
