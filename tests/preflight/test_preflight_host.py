@@ -150,6 +150,13 @@ def test_a_port_that_its_own_unit_holds_is_fine_on_a_second_run() -> None:
     assert lines(wanted(), probe(ports={"6666": [listener("kvrocks@d0.service")], "8000": []})) == []
 
 
+def test_a_port_of_the_unit_that_is_to_be_replaced_is_fine() -> None:
+    port = {"port": 9000, "variable": "router_port", "unit": "dynamo-frontend.service"}
+    seen = probe(ports={"9000": [listener("vllm-router.service", "vllm::router")]})
+    assert len(lines(wanted(ports=[port]), seen)) == 1
+    assert lines(wanted(ports=[port | {"replaces": "vllm-router.service"}]), seen) == []
+
+
 def test_a_port_that_another_unit_of_ours_holds_is_refused() -> None:
     (line,) = lines(wanted(), probe(ports={"6666": [listener("kvrocks@d1.service", "kvrocks")], "8000": []}))
     assert line.endswith("on this one listens kvrocks (kvrocks@d1.service)")

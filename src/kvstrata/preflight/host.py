@@ -84,7 +84,9 @@ def _model(where: str, wanted: str, seen: Mapping[str, Mapping[str, bool]]) -> l
 
 
 def _port(where: str, port: Mapping[str, Any], seen: Sequence[Mapping[str, str]]) -> list[Problem]:
-    others = [f"{user['process']} ({user['unit'] or 'no unit'})" for user in seen if user["unit"] != port["unit"]]
+    # One that the deployment stops before it starts its own is not in the way.
+    own = (port["unit"], port.get("replaces", port["unit"]))
+    others = [f"{user['process']} ({user['unit'] or 'no unit'})" for user in seen if user["unit"] not in own]
     if not others:
         return []
     allowed = f"a free port; on this one listens {', '.join(sorted(set(others)))}"
