@@ -1,0 +1,128 @@
+"""The arithmetic of the contract's points."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvstrata.contract import judge
+from kvstrata.contract.client import Answer, Request
+from kvstrata.contract.disruption import Disruption, back
+from kvstrata.contract.figures import Figures, Locality, Spread, followups, locality, ratio, spread
+from kvstrata.contract.overhead import Overhead
+from kvstrata.contract.residency import Batch
+
+
+def answer(conversation: str, turn: int, worker: str | None, at: float = 0.0, cached: int = 0) -> Answer:
+    request = Request(conversation, turn, "x" * 8 * (turn + 1), 1, stream=False)
+    return Answer(request, at, at, at, at + 1, worker, 100, cached, 1)
+
+
+def figures(landed: int, resident: int, requests: dict[str, int], hot: dict[str, int] | None = None) -> Figures:
+    return Figures(
+        requests=100,
+        failed=0,
+        retried=0,
+        unknown=0,
+        per_s=10.0,
+        prompt_tokens=1000,
+        cached_tokens=400,
+        ttft_p50_s=None,
+        ttft_p99_s=None,
+        locality=Locality(resident + 10, resident, landed, landed),
+        spread=Spread(requests, requests),
+        hot=Spread(hot, hot) if hot else None,
+        errors=(),
+    )
+
+
+def test_nine_of_ten_pass_over_all_rounds() -> None:
+    rounds = [figures(80, 100, {"a": 1, "b": 1}), figures(100, 100, {"a": 1, "b": 1})]
+    verdict = judge.locality("arm", rounds)
+    assert verdict.ok
+    assert verdict.value == pytest.approx(0.9)
+    assert "20 of 220 evicted everywhere" in verdict.said
+
+
+def test_too_few_resident_turns_are_not_judged_and_that_is_said() -> None:
+    verdict = judge.locality("arm", [figures(5, 5, {"a": 1})])
+    assert verdict.ok is None
+    assert verdict.said.startswith("NOT JUDGED")
+
+
+def test_the_spread_is_the_largest_over_the_mean_and_workers_without_work_count() -> None:
+    assert ratio([3, 1, 2]) == pytest.approx(1.5)
+    assert ratio([4, 0]) == pytest.approx(2.0)
+    assert ratio([0, 0]) == 1.0
+    found = spread([answer("c", 0, "a"), answer("d", 0, "a", cached=60)], ["a", "b"])
+    assert found.requests == {"a": 2, "b": 0}
+    assert found.computed == {"a": 140, "b": 0}
+
+
+def test_a_pile_fails() -> None:
+    assert judge.spread("arm", [figures(1, 1, {"a": 14, "b": 6})]).ok is False
+    assert judge.spread("arm", [figures(1, 1, {"a": 13, "b": 7})]).ok is True
+
+
+def test_followups_need_both_answers() -> None:
+    answers = [answer("c", 0, "a"), answer("c", 1, "b"), answer("c", 3, "a"), answer("d", 1, "a")]
+    assert [after.request.turn for _, after in followups(answers)] == [1]
+
+
+def test_a_turn_lands_where_the_longest_part_of_its_prefix_is() -> None:
+    def event(names: list[str], text: str) -> dict[str, object]:
+        return {
+            "type": "BlockStored",
+            "block_hashes": names,
+            "parent_block_hash": None,
+            "token_ids": [ord(letter) for letter in text],
+            "block_size": 4,
+            "medium": "GPU",
+        }
+
+    def tokens(texts: object) -> list[list[int]]:
+        assert isinstance(texts, list)
+        return [[ord(letter) for letter in text] for text in texts]
+
+    batches = [Batch(1, "a", [event(["1", "2"], "x" * 8)])]
+    right = [answer("c", 0, "a", 0.5), answer("c", 1, "a", 2.0)]
+    wrong = [answer("d", 0, "a", 0.5), answer("d", 1, "b", 2.0)]
+    gone = [answer("e", 0, "a", 0.2), answer("e", 1, "a", 0.6)]
+    found = locality([*right, *wrong, *gone], ["a", "b"], batches, tokens, 4)
+    assert (found.followups, found.resident, found.landed, found.same_worker, found.evicted) == (3, 2, 1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        ([(5, 1.0), (10, 0.95)], 5),
+        ([(5, 0.2), (10, 0.95)], 10),
+        ([(5, 1.0), (10, 0.5), (15, 0.9)], 15),
+        ([(5, 1.0), (10, 0.5)], None),
+        ([], None),
+    ],
+)
+def test_locality_is_back_when_it_stays(shares: list[tuple[float, float]], expected: float | None) -> None:
+    assert back(shares) == expected
+
+
+@pytest.mark.parametrize(
+    ("failed", "back_s", "ok"), [(0, 5.0, True), (1, 5.0, False), (0, 31.0, False), (0, None, False)]
+)
+def test_a_disruption_passes_without_a_failure_and_with_locality_back_in_time(
+    failed: int, back_s: float | None, ok: bool
+) -> None:
+    found = Disruption("worker killed", 100, failed, 0, 3, back_s, ())
+    assert judge.disruption("arm", [found]).ok is ok
+
+
+def overhead(direct: float, routed: float, reached: float = 500.0) -> Overhead:
+    return Overhead(500.0, reached, 4000, 0, 1.0, routed, 0.5, direct, 0.2, 0.1)
+
+
+def test_the_overhead_is_the_median_of_the_rounds_and_a_rate_that_was_not_reached_fails() -> None:
+    rounds = [overhead(1.0, 2.0), overhead(1.0, 9.0), overhead(1.0, 2.5)]
+    verdict = judge.overhead("arm", rounds)
+    assert verdict.ok
+    assert verdict.value == pytest.approx(1.5)
+    assert judge.overhead("arm", [overhead(1.0, 2.0, reached=300.0)]).ok is False
+    assert judge.overhead("arm", []).ok is None
