@@ -113,6 +113,30 @@ def test_tokens_that_are_none_and_tokens_for_nobody_are_refused(bad_site: Outcom
     assert bad_site.only("nvme_wipe_tokens[n7]").endswith("allowed: nodes of the group kvstrata: n1, n2")
 
 
+# --- the edge ---
+
+
+@pytest.fixture(scope="module")
+def bad_edge(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    folder = tmp_path_factory.mktemp("edge")
+    inventory = base(folder)
+    files = {"certificate": f"{folder}/none.pem", "key": f"{folder}/none.key"}
+    inventory["kvstrata"]["vars"]["kvstrata_edge"] = {"tls": files, "virtual_address": "127.0.0.9/8"}
+    return preflight(inventory, folder)
+
+
+def test_a_certificate_that_the_controller_has_not_is_refused_with_its_path(bad_edge: Outcome) -> None:
+    assert "none.pem cannot be read: No such file or directory" in bad_edge.only("kvstrata_edge.tls")
+
+
+def test_an_edge_without_keys_that_does_not_say_so_is_refused(bad_edge: Outcome) -> None:
+    assert "or open: true (anybody may ask), not both" in bad_edge.only("api_keys []")
+
+
+def test_an_address_that_moves_is_refused_where_it_cannot(bad_edge: Outcome) -> None:
+    assert "only with two or more hosts in the group router" in bad_edge.only("virtual_address")
+
+
 # --- the hosts ---
 
 
