@@ -41,9 +41,15 @@ class Disruption:
 
 
 async def disrupt(
-    target: LocalTarget, arm: Arm, load: Load, conversations: Conversations, seed: int, routers: int
+    target: LocalTarget,
+    arm: Arm,
+    load: Load,
+    conversations: Conversations,
+    seed: int,
+    routers: int,
+    only: Sequence[str] = (),
 ) -> list[Disruption]:
-    """Hold a load through all three events, a third of its time for each.
+    """Hold a load through all three events, or `only` some, each with as much of the time.
 
     routers: 2 for a second one that is asked where the first cannot be reached; 1: nobody stands in for it.
     """
@@ -82,9 +88,11 @@ async def disrupt(
     held_task = asyncio.create_task(holder.run())
     began = time.monotonic()
     try:
-        for number, (what, event) in enumerate(((KILLED, killed), (RESTARTED, restarted), (JOINED, joined))):
+        every = ((KILLED, killed), (RESTARTED, restarted), (JOINED, joined))
+        chosen = [(what, event) for what, event in every if not only or what in only]
+        for number, (what, event) in enumerate(chosen):
             # The first event comes when some conversations have gone on.
-            due = began + load.seconds * (0.5 + number) / 3.5
+            due = began + load.seconds * (0.5 + number) / (0.5 + len(chosen))
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             await do(what, event)
         held = await held_task
