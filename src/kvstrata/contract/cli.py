@@ -72,6 +72,9 @@ def routing(
     reports: Annotated[
         list[Path] | None, typer.Option("--report", help="Run nothing: print the Markdown of these files.")
     ] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="With --report: put it between the marks of this page, such as docs/routing.md.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Write NAME.json, NAME.md and NAME-logs/: this NAME.")] = Path(
         "bench-routing"
     ),
@@ -81,7 +84,11 @@ def routing(
     end_by_exception()
     try:
         if reports:
-            print(report.markdown([record.read(file) for file in reports]), end="")
+            text = report.markdown([record.read(file) for file in reports])
+            if into is None:
+                print(text, end="")
+            else:
+                into.write_text(report.into(into.read_text(), text))
             return
         chosen = [word.strip() for word in points.split(",") if word.strip()]
         if unknown := sorted(set(chosen) - set(POINTS)) or not chosen:

@@ -63,8 +63,10 @@ class LocalTarget:
         self._environment, self._folder = environment, folder
         self._processes = Processes(logs)
         self._workers: dict[str, Worker] = {}
+        # All that ever were: an answer may come late, and discovery forgets slowly.
         self._instances: dict[str, str] = {}
-        self._configs: dict[str, Path] = {}
+        self._alive: set[str] = set()
+        self._configs: dict[str, dict[str, Any]] = {}
         self._children: dict[str, Child] = {}
         self._cleared: list[Batch] = []
         self._place = routers.Place(folder, engines.model_name, engines.block_size)
@@ -197,6 +199,7 @@ class LocalTarget:
         os.killpg(child.pid, signal.SIGKILL)
         self._processes.end_one(child)
         gone = [other for other, its in self._children.items() if its is child]
+        self._alive -= {instance for instance, its in self._instances.items() if its in gone}
         self._cleared += [cleared(time.monotonic(), other) for other in gone]
 
     def revive(self, name: str) -> None:
@@ -239,15 +242,15 @@ class LocalTarget:
         given = asdict(self.engines) | {"workers": places}
         if speedup is not None:
             given["speedup"] = speedup
-        file = self._folder / f"workers-{names[0]}.json"
-        file.write_text(json.dumps(given))
         for name in names:
-            self._configs[name] = file
+            self._configs[name] = given
         self._start_process(names[0])
 
     def _start_process(self, first: str) -> None:
-        file = self._configs[first]
-        names = [name for name, its in self._configs.items() if its == file]
+        config = self._configs[first]
+        names = [name for name, its in self._configs.items() if its is config]
+        file = self._folder / f"workers-{first}.json"
+        file.write_text(json.dumps(config | {"alive": sorted(self._alive), "known": sorted(self._instances)}))
         argv = [str(self._environment.python), "-m", _WORKERS, str(file)]
         child = self._processes.start(f"workers:{first}", argv, self._variables(), f"workers-{first}.log")
         last = self._workers[names[-1]]
@@ -256,6 +259,7 @@ class LocalTarget:
             self._children[name] = child
             said = self._http.get(f"{self._workers[name].url}/kvstrata/worker").json()
             self._instances[said["instance"]] = name
+            self._alive.add(said["instance"])
 
     def _record(self, names: Sequence[str]) -> None:
         """Have workers' events written down, before anything is asked of them."""

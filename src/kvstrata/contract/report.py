@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kvstrata.bench.errors import BenchError
 from kvstrata.bench.sizes import GIB
 
 HEADS = (
@@ -21,16 +22,27 @@ HEADS = (
     "hit rate",
     "shared: max/mean",
     "shared: hit rate",
-    "disrupted",
-    "P99 adds",
 )
+_HEAD_LINES = 2
+_OVERHEAD = (
+    "reached_per_s",
+    "routed_p50_ms",
+    "direct_p50_ms",
+    "routed_p99_ms",
+    "direct_p99_ms",
+    "added_p99_ms",
+    "router_cores",
+    "client_cores",
+)
+_BEGIN, _END = "<!-- kvstrata bench routing --report -->", "<!-- end -->"
 UNIQUE, SHARED = "conversations", "shared prefix"
 
 
 def rows(run: Mapping[str, Any]) -> list[list[str]]:
-    """Return the cells of each arm."""
+    """Return the cells of each arm that was under load; none where the run had other points alone."""
     workers = str(run["target"]["workers"])
-    return [[workers, arm["name"], *_cells(run, arm["name"])] for arm in run["arms"]]
+    measured = {one["arm"] for one in run["loads"]}
+    return [[workers, arm["name"], *_cells(run, arm["name"])] for arm in run["arms"] if arm["name"] in measured]
 
 
 def where(run: Mapping[str, Any]) -> str:
@@ -52,8 +64,11 @@ def show(run: Mapping[str, Any], console: Console) -> None:
         table.add_column(head, justify="left" if head == "arm" else "right", overflow="fold")
     for row in rows(run):
         table.add_row(*(escape(cell) for cell in row))
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     for one in run["verdicts"]:
+        if one["claimed"] and one["ok"]:
+            console.print(f"[green]met[/] {escape(one['arm'])}: {one['point']}: {escape(one['said'])}", highlight=False)
         if one["claimed"] and one["ok"] is False:
             console.print(
                 f"[bold red]NOT MET[/] {escape(one['arm'])}: {one['point']}: {escape(one['said'])}", highlight=False
@@ -71,8 +86,27 @@ def markdown(runs: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"- {where(run)}." for run in runs]
     table = [f"| {' | '.join(HEADS)} |", "|" + "---|" * 2 + "---:|" * (len(HEADS) - 2)]
     table += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for run in runs for row in rows(run)]
-    parts = ["\n".join(table), _disruptions(runs), _overheads(runs), _saturations(runs), "\n".join(lines)]
+    parts = [
+        "\n".join(table) if len(table) > _HEAD_LINES else "",
+        _disruptions(runs),
+        _overheads(runs),
+        _saturations(runs),
+        "\n".join(lines),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def into(page: str, text: str) -> str:
+    """Return a page with the text between its two marks.
+
+    Raises:
+        BenchError: the page has no such marks.
+    """
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise BenchError(f"--into: the page has no lines {_BEGIN} and {_END}")
+    return f"{before}{begin}\n\n{text}\n{end}{after}"
 
 
 def _cells(run: Mapping[str, Any], arm: str) -> list[str]:
@@ -99,21 +133,7 @@ def _cells(run: Mapping[str, Any], arm: str) -> list[str]:
         _share(sum(one["cached_tokens"] for one in unique), sum(one["prompt_tokens"] for one in unique)),
         marked("hot", _median([one["spread"]["requests_ratio"] for one in shared])),
         _share(sum(one["cached_tokens"] for one in shared), sum(one["prompt_tokens"] for one in shared)),
-        marked("disruption", _disrupted(run["disruptions"].get(arm, []))),
-        marked("overhead", _added(verdicts.get("overhead"))),
     ]
-
-
-def _disrupted(found: Sequence[Mapping[str, Any]]) -> str:
-    if not found:
-        return ""
-    failed = sum(one["failed"] for one in found)
-    backs = [one["back_s"] for one in found]
-    return f"{failed} failed, back in {max(backs):.0f} s" if None not in backs else f"{failed} failed, not back"
-
-
-def _added(verdict: Mapping[str, Any] | None) -> str:
-    return "" if verdict is None or verdict["value"] is None else f"{verdict['value']:.2f} ms"
 
 
 def _disruptions(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -130,19 +150,21 @@ def _disruptions(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _overheads(runs: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        f"| {arm} | {one['wanted_per_s']:g} | {one['reached_per_s']:.0f} | {one['routed_p50_ms']:.2f} | "
-        f"{one['direct_p50_ms']:.2f} | {one['routed_p99_ms']:.2f} | {one['direct_p99_ms']:.2f} | "
-        f"{one['added_p99_ms']:.2f} | {one['router_cores']:.2f} | {one['client_cores']:.2f} |"
-        for run in runs
-        for arm, found in run["overheads"].items()
-        for one in found
-    ]
+    lines = []
+    for run in runs:
+        for arm, found in run["overheads"].items():
+            names = ("reached_per_s", "routed_p50_ms", "direct_p50_ms", "routed_p99_ms", "direct_p99_ms")
+            cells = [f"{found[0]['wanted_per_s']:g}", f"{_median([one['reached_per_s'] for one in found])}"]
+            cells += [_median([one[name] for one in found]) for name in names[1:]]
+            cells += [
+                _median([one[name] for one in found]) for name in ("added_p99_ms", "router_cores", "client_cores")
+            ]
+            lines.append(f"| {arm} | {len(found)} | {' | '.join(cells)} |")
     head = (
-        "| arm | asked/s | reached/s | P50 routed | P50 direct | P99 routed | P99 direct | P99 adds, ms | "
+        "| arm | rounds | asked/s | reached/s | P50 routed, ms | direct | P99 routed, ms | direct | P99 adds, ms | "
         "router cores | client cores |\n"
     )
-    return head + "|---|" + "---:|" * 9 + "\n" + "\n".join(lines) if lines else ""
+    return head + "|---|" + "---:|" * 10 + "\n" + "\n".join(lines) if lines else ""
 
 
 def _saturations(runs: Sequence[Mapping[str, Any]]) -> str:

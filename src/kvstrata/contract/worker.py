@@ -50,6 +50,10 @@ class Config:
     """How many times faster than the mocker's model of an engine; 0: without taking time."""
     workers: list[dict[str, Any]]
     """Each with `name`, `port` (HTTP), `events_port` (vLLM's KV events) and `engine_events_port` (the mocker's)."""
+    alive: list[str]
+    """Instances of other processes, which discovery must show before any of ours is started."""
+    known: list[str]
+    """All instances that ever were: none of them is one of ours, however late discovery shows or forgets it."""
 
 
 class Engine:
@@ -213,13 +217,18 @@ def _runtime() -> Any:
 
 
 async def new_instance(client: Any, known: set[int]) -> int:
-    """Return the instance that appeared since `known`; no other process may start one meanwhile."""
+    """Return the instance that is not among those known; no other process may start one meanwhile."""
+    await until(lambda: bool(set(client.instance_ids()) - known), "no new engine")
+    return int((set(client.instance_ids()) - known).pop())
+
+
+async def until(met: Callable[[], bool], otherwise: str) -> None:
+    """Wait until a condition is met; end this program with the reason if it is not in time."""
     over = time.monotonic() + _START_S
-    while time.monotonic() < over:
-        if new := set(client.instance_ids()) - known:
-            return int(new.pop())
+    while not met():
+        if time.monotonic() > over:
+            raise SystemExit(f"{otherwise} in DYN_FILE_KV {os.environ.get('DYN_FILE_KV')} after {_START_S:g} s")
         await asyncio.sleep(_POLL_S)
-    raise SystemExit(f"no engine was to be found in DYN_FILE_KV {os.environ.get('DYN_FILE_KV')} after {_START_S:g} s")
 
 
 async def main(config: Config) -> None:
@@ -231,13 +240,14 @@ async def main(config: Config) -> None:
         return tuple(tokenizer.encode(text).ids)
 
     client = await _runtime().endpoint(ENDPOINT).client()
-    # What others started must be seen, or it would be taken for the first of ours.
-    await asyncio.sleep(_POLL_S * 10)
+    # What others started would be taken for the first of ours.
+    others, known = set(map(int, config.alive)), set(map(int, config.known))
+    await until(lambda: others <= set(client.instance_ids()), "the other engines are not")
     running: list[asyncio.Future[Any]] = []
     for worker in config.workers:
-        known = set(client.instance_ids())
         running.append(asyncio.ensure_future(await start_engine(config, worker["engine_events_port"])))
         engine = Engine(worker["name"], client, await new_instance(client, known), config)
+        known.add(engine.instance)
         running.append(asyncio.ensure_future(relay_events(worker["engine_events_port"], worker["events_port"])))
         runner = web.AppRunner(Front(engine, config, tokens_of).app())
         await runner.setup()
