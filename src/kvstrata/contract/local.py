@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from kvstrata.contract.target import Worker
 _HOST = "127.0.0.1"
 # Programs of the nodes' environment: this one cannot import what they need.
 _WORKERS, _RECORDER = "kvstrata.contract.worker", "kvstrata.contract.recorder"
+_INSTANT_DYNAMO = "kvstrata.contract.instant_dynamo"
 _START_S = 90.0
 _ASK_S = 5.0
 _INSTANT = 2
@@ -119,11 +120,13 @@ class LocalTarget:
         finally:
             self._processes.end_one(child)
 
-    def start_router(self, arm: Arm, port: int, workers: Sequence[Worker] | None = None) -> Child:
-        """Start an arm's router; return once it answers and knows its workers."""
+    def start_router(
+        self, arm: Arm, port: int, workers: Sequence[Worker] | None = None, discovery: Path | None = None
+    ) -> Child:
+        """Start an arm's router, of other workers or in another discovery than the target's; return once it serves."""
         known = self.workers if workers is None else workers
         argv = routers.command(arm, self._environment.python, port, self.port(), known, self._place)
-        child = self._processes.start(f"router:{arm.name}", argv, self._variables(), f"router-{arm.name}.log")
+        child = self._processes.start(f"router:{arm.name}", argv, self._variables(discovery), f"router-{arm.name}.log")
         url = f"http://{_HOST}:{port}"
         child.await_health(lambda: self._serves(url), _START_S)
         return child
@@ -144,10 +147,9 @@ class LocalTarget:
     def instant(self, arm: Arm) -> Iterator[tuple[Front, Front, Child]]:
         """Have an arm's router serve engines that answer at once; yield its front, theirs, and the router's process.
 
-        Dynamo's workers cannot be so simple: they are mockers that take no time, and the frontend is charged for all
-        that those do.
+        Dynamo's worker is reached through its runtime alone: what that takes is charged to the frontend.
         """
-        model, port = self.engines.model_name, self.port()
+        model, port, discovery = self.engines.model_name, self.port(), self._folder / "instant"
         servers, children = [], []
         for number in range(_INSTANT):
             found = Worker(f"instant{number}", f"http://{_HOST}:{self.port()}", f"tcp://{_HOST}:{self.port()}")
@@ -158,20 +160,17 @@ class LocalTarget:
         try:
             for found, child in zip(servers, children, strict=True):
                 child.await_health(partial(self._answers, f"{found.url}/health"), _START_S)
-            if arm.profile != DYNAMO:
-                children.append(self.start_router(arm, port, servers))
-                yield self.front(arm, port), direct, children[-1]
-                return
-            place = self._folder / "instant"
-            place.mkdir(exist_ok=True)
-            with LocalTarget(self._environment, replace(self.engines, speedup=0.0), place, place / "logs") as quick:
-                quick.start([_INSTANT])
-                router = quick.start_router(arm, port)
-                yield quick.front(arm, port), direct, router
+            if arm.profile == DYNAMO:
+                argv = [str(self._environment.python), "-m", _INSTANT_DYNAMO, self.engines.model_path, model]
+                variables = self._variables(discovery)
+                argv.append(str(self.engines.block_size))
+                children.append(self._processes.start("instant:dynamo", argv, variables, "instant-dynamo.log"))
+            children.append(self.start_router(arm, port, servers, discovery))
+            yield self.front(arm, port), direct, children[-1]
         finally:
             for child in reversed(children):
                 self._processes.end_one(child)
-            shutil.rmtree(self._folder / "instant", ignore_errors=True)
+            shutil.rmtree(discovery, ignore_errors=True)
 
     def refuses(self, arm: Arm) -> str | None:
         """See Target."""
@@ -288,9 +287,9 @@ class LocalTarget:
         told = (said.get("nvext") or {}).get("worker_id") or {}
         return self._instances.get(str(told.get("decode_worker_id")))
 
-    def _variables(self) -> dict[str, str]:
+    def _variables(self, discovery: Path | None = None) -> dict[str, str]:
         return self._environment.variables() | {
-            "DYN_FILE_KV": str(self._folder / "discovery"),
+            "DYN_FILE_KV": str(discovery or self._folder / "discovery"),
             "DYN_LOG": "warn",
             "PYTHONUNBUFFERED": "1",
         }
