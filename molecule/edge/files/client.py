@@ -43,7 +43,6 @@ WAYS_IN = (
         "/flush_cache",
     ),
     *(
-        "/list_workers/../v1/models",
         "/v1/%252e%252e/list_workers",
         "/v1/load_lora_adapter",
         "/v1/unload_lora_adapter",
