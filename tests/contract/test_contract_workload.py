@@ -19,6 +19,7 @@ from kvstrata.contract.run import SHARED, UNIQUE, LoadFigures, Plan, Run
 from kvstrata.contract.target import Worker
 from kvstrata.contract.throughput import Saturation
 from kvstrata.contract.workload import Conversations, Shape
+from kvstrata.paths import PROJECT
 
 WORKERS = (Worker("w0", "http://127.0.0.1:1", "tcp://127.0.0.1:2"), Worker("w1", "http://h:3", "tcp://h:4"))
 
@@ -115,12 +116,32 @@ def test_a_run_can_be_read_back_and_shown(tmp_path: Path) -> None:
     assert not record.passed(read["verdicts"])
     text = report.markdown([read])
     assert "| 2 | cache_aware | 96.0% ok | 66.7% | 1.20 ok | 1.20 | 45.0% |" in text
-    assert "2 failed, back in 10 s **no**" in text
-    assert "0.80 ms ok" in text
+    assert "| 2 | 2 | cache_aware | worker killed | 90 | 2 | 1 | 3 | 10 s |" in text
+    assert "| cache_aware | 1 | 500 | 499.00 | 1.00 | 0.50 | 2.00 | 1.20 | 0.80 | 0.20 | 0.10 |" in text
     assert "| cache_aware | 2 | 48 | 30.0 | 50.0% | 0 |" in text
     console = Console(record=True, width=200)
     report.show(read, console)
     assert "NOT MET cache_aware: disruption" in console.export_text()
+
+
+def test_a_page_takes_a_report_between_its_marks_and_nowhere_else() -> None:
+    page = "a\n<!-- kvstrata bench routing --report -->\nold\n<!-- end -->\nb\n"
+    once = report.into(page, "new\n")
+    assert "old" not in once
+    assert once.startswith("a\n")
+    assert once.endswith("<!-- end -->\nb\n")
+    assert report.into(once, "new\n") == once
+    with pytest.raises(BenchError, match="no lines"):
+        report.into("a\n", "new\n")
+
+
+def test_the_page_shows_the_results_that_are_kept() -> None:
+    files = sorted((PROJECT / "benchmarks" / "results").glob("routing-*.json"))
+    page = (PROJECT / "docs" / "routing.md").read_text()
+    assert files
+    assert report.into(page, report.markdown([record.read(file) for file in files])) == page, (
+        "kvstrata bench routing --report benchmarks/results/routing-*.json --into docs/routing.md"
+    )
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
