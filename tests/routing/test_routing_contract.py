@@ -24,7 +24,7 @@ from kvstrata.contract.workload import Conversations
 # A CI machine has two cores, for engines, routers and client.
 PER_S = 20.0
 CLAIMED = ("cache_aware", "dynamo-kv")
-LOAD_S, DISRUPTION_S = 8.0, 32.0
+LOAD_S, DISRUPTION_S = 7.0, 30.0
 
 
 @pytest.fixture(scope="module")

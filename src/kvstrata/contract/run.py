@@ -17,6 +17,7 @@ from kvstrata.contract.figures import Figures, figures
 from kvstrata.contract.load import Load, hold
 from kvstrata.contract.local import LocalTarget
 from kvstrata.contract.overhead import Overhead
+from kvstrata.contract.residency import lost
 from kvstrata.contract.target import Target
 from kvstrata.contract.throughput import Saturation
 from kvstrata.contract.workload import Conversations, Shape, sample_texts, tokens_per_word
@@ -133,6 +134,11 @@ def loads(target: Target, plan: Plan, run: Run, say: Say) -> None:
             except BenchError as error:
                 run.failures.append({"arm": arm.name, "what": "loads", "error": str(error)})
                 say(f"round {turn}: {arm.name}: FAILED: {error}")
+    told = target.events()
+    if told is None:
+        run.notes.append("NOT JUDGED: locality, for nobody listens to KV events here")
+    elif missing := lost(told):
+        run.notes.append(f"{missing} batches of KV events are missing: locality is not to be trusted")
 
 
 def disruptions(target: LocalTarget, plan: Plan, run: Run, say: Say) -> None:
