@@ -33,7 +33,7 @@ _UNTIL = (
 )
 
 Targets = Annotated[
-    list[str] | None, typer.Argument(metavar="NODE[/REPLICA]...", help="node1 is all of its replicas, node1/0 is one.")
+    list[str] | None, typer.Argument(metavar="NODE[/REPLICA]", help="node1 is all of its replicas, node1/0 is one.")
 ]
 Inventory = Annotated[
     Path | None, typer.Option("--inventory", "-i", help="Inventory of the site, as for Ansible.", show_default=False)
