@@ -45,6 +45,7 @@ def steps() -> Iterator[Step]:
     yield Step("unit", "pytest", ("pytest", "-q", "--numprocesses=2", "--dist=loadfile"))
     yield Step("unit", "environment with LMCache", ("kvstrata", "artifacts", "environment", "cpu"))
     yield Step("unit", "pytest faults", ("pytest", "-q", "tests/faults"))
+    yield Step("unit", "pytest routing", ("pytest", "-q", "tests/routing", "tests/drain/live"))
     for scenario in scenarios():
         group = scenario if scenario in (BARE_METAL, END_TO_END) else "roles"
         yield Step(group, f"molecule {scenario}", ("molecule", "test", "--scenario-name", scenario))
