@@ -59,8 +59,14 @@ def test_the_spread_is_the_largest_over_the_mean_and_workers_without_work_count(
 
 
 def test_a_pile_fails() -> None:
-    assert judge.spread("arm", [figures(1, 1, {"a": 14, "b": 6})]).ok is False
-    assert judge.spread("arm", [figures(1, 1, {"a": 13, "b": 7})]).ok is True
+    assert judge.spread("arm", [figures(1, 1, {"a": 140, "b": 60})]).ok is False
+    assert judge.spread("arm", [figures(1, 1, {"a": 130, "b": 70})]).ok is True
+
+
+def test_a_pile_of_so_few_that_chance_can_make_it_is_not_judged_and_that_is_said() -> None:
+    verdict = judge.spread("arm", [figures(1, 1, {"a": 60, "b": 20})])
+    assert verdict.ok is None
+    assert verdict.said.startswith("NOT JUDGED: 40 requests")
 
 
 def test_followups_need_both_answers() -> None:

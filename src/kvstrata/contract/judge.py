@@ -26,6 +26,8 @@ MOST_RECOVERY_S = 30.0
 _REACHED = 0.98
 # With fewer, a share says nothing.
 _ENOUGH = 20
+# Of Poisson's numbers with this mean, one of 32 is above 1.3 times the mean in half of all cases.
+_ENOUGH_EACH = 50
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ def spread(arm: str, rounds: Sequence[Figures], point: str = SPREAD) -> Verdict:
     computed = median(figures.spread.computed_ratio for figures in rounds)
     worst = max(requests, computed)
     said = f"requests {requests:.2f}, computed tokens {computed:.2f}"
+    each = min(sum(figures.spread.requests.values()) / len(figures.spread.requests) for figures in rounds)
+    if each < _ENOUGH_EACH:
+        few = f"NOT JUDGED: {each:.0f} requests for each worker, so few that chance alone can exceed the bound"
+        return Verdict(arm, point, None, worst, MOST_RATIO, f"{few}; {said}")
     if hot := [figures.hot.requests_ratio for figures in rounds if figures.hot is not None]:
         said += f"; of the requests with the shared prefix {median(hot):.2f}"
     return Verdict(arm, point, worst <= MOST_RATIO, worst, MOST_RATIO, said)

@@ -83,7 +83,7 @@ def show(run: Mapping[str, Any], console: Console) -> None:
 
 def markdown(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return one table for all runs, and what is behind it."""
-    lines = [f"- {where(run)}." for run in runs]
+    lines = [f"- {'. '.join([where(run), *run['notes']]).rstrip('.')}." for run in runs]
     table = [f"| {' | '.join(HEADS)} |", "|" + "---|" * 2 + "---:|" * (len(HEADS) - 2)]
     table += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for run in runs for row in rows(run)]
     parts = [
