@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tokenizers import Tokenizer
 
 from kvstrata.bench.serving.local_host import Environment
 from kvstrata.bench.serving.processes import Child, Processes
@@ -58,6 +57,9 @@ class LocalTarget:
 
     def __init__(self, environment: Environment, engines: Engines, folder: Path, logs: Path) -> None:
         """Start nothing yet; `folder` is the run's own."""
+        # Other benchmarks of this command run where there is none.
+        from tokenizers import Tokenizer
+
         self.engines = engines
         self.block_size = engines.block_size
         self.kv_tokens = engines.blocks * engines.block_size
