@@ -91,6 +91,8 @@ def test_a_site_of_dynamo_is_described_with_its_etcd_and_its_workers_ports(tmp_p
     assert cluster.profile is Profile.DYNAMO
     (router,) = cluster.routers
     assert (router.kind, router.policy, router.unit) == (RouterKind.DYNAMO, "kv", "dynamo-frontend.service")
+    assert {"dynamo-events.service", "kvstrata-etcd.service"} <= set(cluster.nodes[0].units)
+    assert "dynamo-events.service" not in cluster.nodes[1].units
     assert (router.metrics_host, router.metrics_port) == ("10.8.0.11", 9000)
     assert [node.etcd is not None for node in cluster.nodes] == [True, True, True, False]
     engines = cluster.nodes[3].engines

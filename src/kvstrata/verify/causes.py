@@ -136,6 +136,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("host.unit", ("cache.engines",), same_host, about="vllm@"),
     Rule("host.unit", ("host.etcd",), same_host, about="etcd"),
     Rule("host.unit", ("router.*", *_ROUTED), anywhere, about="etcd"),
+    Rule("host.unit", ("router.events", "router.locality", *_SLOWED), anywhere, about="dynamo-events"),
     Rule("host.unit", ("router.*",), same_host, about="vllm-router"),
     Rule("host.unit", ("router.*",), same_host, about="dynamo-frontend"),
     Rule("host.unit", _ROUTED, anywhere, about="vllm-router"),
