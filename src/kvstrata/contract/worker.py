@@ -231,8 +231,8 @@ async def until(met: Callable[[], bool], otherwise: str) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-async def main(config: Config) -> None:
-    """Start every engine with its front; run until one of them ends."""
+async def main(config: Config, front: type[Front] = Front) -> None:
+    """Start every engine with its `front`; run until one of them ends."""
     tokenizer = Tokenizer.from_file(str(Path(config.model_path) / "tokenizer.json"))
 
     @functools.lru_cache(_RENDERED)
@@ -249,7 +249,7 @@ async def main(config: Config) -> None:
         engine = Engine(worker["name"], client, await new_instance(client, known), config)
         known.add(engine.instance)
         running.append(asyncio.ensure_future(relay_events(worker["engine_events_port"], worker["events_port"])))
-        runner = web.AppRunner(Front(engine, config, tokens_of).app())
+        runner = web.AppRunner(front(engine, config, tokens_of).app())
         await runner.setup()
         await web.TCPSite(runner, _HOST, worker["port"]).start()
     ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

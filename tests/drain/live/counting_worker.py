@@ -41,5 +41,4 @@ class Counting(worker.Front):
 
 if __name__ == "__main__":
     os.environ.setdefault("DYN_COMPUTE_THREADS", "0")
-    worker.Front = Counting
-    asyncio.run(worker.main(worker.Config(**json.loads(Path(sys.argv[1]).read_text()))))
+    asyncio.run(worker.main(worker.Config(**json.loads(Path(sys.argv[1]).read_text())), Counting))
