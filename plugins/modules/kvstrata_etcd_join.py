@@ -19,7 +19,7 @@ description: >-
   A member that has data belongs to a cluster already, and nothing is done. One without data joins the cluster of the
   first of the others that answers; where none of them has a cluster it founds one. An entry that the cluster still has
   of this member, from before its data was lost, is removed first. Run it on one member at a time, and start the member
-  before the next one.
+  before the next one. C(alone) says that it has data and none of the others runs, so that it cannot be healthy yet.
 options:
   name: {description: Name of the member., type: str, required: true}
   data: {description: Its data directory., type: path, required: true}
@@ -113,7 +113,9 @@ def main() -> None:
     )
     params = module.params
     if has_data(params["data"]):
-        module.exit_json(changed=False, msg=f"{params['data']} has the data of a member")
+        # The first member to be started after all of them were stopped has no majority until the next one is.
+        alone = bool(params["others"]) and not any(map(has_listener, params["others"]))
+        module.exit_json(changed=False, alone=alone, msg=f"{params['data']} has the data of a member")
     client = Client(module)
     members, silent = None, {}
     for endpoint in filter(has_listener, params["others"]):
@@ -136,7 +138,7 @@ def main() -> None:
             command(module, client, endpoint, "member", "add", params["name"], f"--peer-urls={params['peer_url']}")
     place(module, params["initial"], initial(params["name"], params["peer_url"], todo["joins"]), 0o644)
     what = f"joins {', '.join(todo['joins'])}" if todo["joins"] else "founds a cluster"
-    module.exit_json(changed=True, msg=f"{params['name']} {what}")
+    module.exit_json(changed=True, alone=False, msg=f"{params['name']} {what}")
 
 
 def command(module: AnsibleModule, client: Client, endpoint: str, *args: str) -> None:

@@ -79,6 +79,13 @@ def test_a_member_with_data_is_left_alone(etcd: Path, there: str) -> None:
     assert not asked(etcd)
 
 
+def test_a_member_with_data_is_alone_where_none_of_the_others_runs(etcd: Path, there: str, nowhere: str) -> None:
+    (etcd / "data" / "member").mkdir(parents=True)
+    assert join(etcd, fails(SILENT), nowhere)["alone"] is True
+    assert join(etcd, fails(SILENT), nowhere, there)["alone"] is False
+    assert join(etcd, fails(SILENT))["alone"] is False
+
+
 def test_where_nobody_has_a_cluster_it_founds_one(etcd: Path, nowhere: str) -> None:
     assert join(etcd, fails(SILENT), nowhere, nowhere)["msg"] == "n2 founds a cluster"
     assert (etcd / "initial.env").read_text() == (
