@@ -55,7 +55,8 @@ def decoded(options: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("accelerator", ["cpu", "cuda"])
 @pytest.mark.parametrize("lmcache", [True, False])
 def test_engines_have_the_options_of_the_role(accelerator: Accelerator, lmcache: bool) -> None:
-    deployed = dict(vllm("_vllm_config", accelerator, vllm_lmcache=lmcache))
+    deployed = dict(vllm("_vllm_replica_config", accelerator, vllm_lmcache=lmcache, item={"id": 0, "port": 8000}))
+    assert deployed.pop("port") == 8000
     assert decoded(engine_options.role_options(MODEL, PLACE, accelerator, lmcache)) == decoded(deployed)
 
 
@@ -78,7 +79,8 @@ def test_kvstrata_l2_is_told_what_the_role_tells_it() -> None:
 
 
 def test_the_router_of_several_engines_has_the_flags_of_the_role() -> None:
-    deployed = role("router", "_router_flags", router_bind="127.0.0.1", router_port=9000, router_metrics_port=9100)
+    own = {"router_bind": "127.0.0.1", "router_port": 9000, "router_metrics_port": 9100, "router_workers": []}
+    deployed = role("router", "_router_arguments", **own)
     assert engine_options.router_flags("127.0.0.1", 9000, 9100) == deployed
 
 
