@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,9 @@ class Config:
     """How many times faster than the mocker's model of an engine; 0: without taking time."""
     workers: list[dict[str, Any]]
     """Each with `name`, `port` (HTTP), `events_port` (vLLM's KV events) and `engine_events_port` (the mocker's)."""
-    alive: list[str]
+    alive: list[str] = field(default_factory=list)
     """Instances of other processes, which discovery must show before any of ours is started."""
-    known: list[str]
+    known: list[str] = field(default_factory=list)
     """All instances that ever were: none of them is one of ours, however late discovery shows or forgets it."""
 
 

@@ -123,6 +123,8 @@ class Stack:
 
     def await_healthy(self, port: int) -> None:
         def healthy() -> bool | None:
+            ended = [name for name, process in self._processes.items() if process.poll() is not None]
+            assert not ended, f"{', '.join(ended)} ended: see {self._folder}/*.log"
             try:
                 return httpx.get(f"http://127.0.0.1:{port}/health", timeout=2, trust_env=False).is_success or None
             except httpx.HTTPError:
