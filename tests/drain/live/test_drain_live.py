@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -133,7 +134,12 @@ class Stack:
         assert wait.until(healthy, _START_S, 0.2), f"nothing healthy at {port}: see {self._folder}/*.log"
 
     def _run(self, name: str, words: Sequence[str]) -> None:
-        environ = {**os.environ, "PYTHONPATH": str(PROJECT / "src"), "DYN_FILE_KV": str(self._folder / f"kv-{name}")}
+        # A discovery of its own at each start: that of before still knows the engine that was stopped.
+        environ = {
+            **os.environ,
+            "PYTHONPATH": str(PROJECT / "src"),
+            "DYN_FILE_KV": tempfile.mkdtemp(prefix=f"kv-{name}-", dir=self._folder),
+        }
         # What one engine needs of threads; by default the runtime takes as many as a server would.
         environ |= {"DYN_RUNTIME_NUM_WORKER_THREADS": "2", "DYN_LOG": "error"}
         with (self._folder / f"{name}.log").open("ab") as log:
