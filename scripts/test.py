@@ -3,15 +3,22 @@
 
 Steps: lint, unit, roles (a molecule scenario for each role), lab (the whole system, end to end); and, only when named,
 baremetal (drives and reboots in emulated machines).
+
+Most of the time a step awaits something: the scenarios of the roles go on beside linters and unit tests. What both need
+is made before, and what wants the machine for itself comes after. The output of what runs beside is shown when it has
+ended.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from kvstrata.paths import PROJECT, cache_dir
@@ -23,6 +30,15 @@ TWO_HUNDRED_NODES = "tests/verify/simulated/test_simulated_site.py"
 ONLY_WHEN_NAMED = (BARE_METAL,)
 
 
+class When(StrEnum):
+    """When a step runs: before all others, in their row, beside that row, or after both."""
+
+    FIRST = "first"
+    ROW = "row"
+    BESIDE = "beside"
+    ALONE = "alone"
+
+
 @dataclass(frozen=True)
 class Step:
     """One command of a group."""
@@ -30,29 +46,42 @@ class Step:
     group: str
     name: str
     command: tuple[str, ...]
+    when: When = When.ROW
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step."""
+
+    step: Step
+    passed: bool
+    seconds: float
 
 
 def steps() -> Iterator[Step]:
-    """Return every step, the quickest first."""
+    """Return every step, the quickest of a row first."""
+    # Two rows would install packages, or download wheels into one folder, at the same time.
+    yield Step("unit", "host packages", ("kvstrata", "lab", "packages"), When.FIRST)
+    yield Step("unit", "environment with LMCache", ("kvstrata", "artifacts", "environment", "cpu"), When.FIRST)
     yield Step("lint", "ruff check", ("ruff", "check", "."))
     yield Step("lint", "ruff format", ("ruff", "format", "--check", "."))
     yield Step("lint", "mypy", ("mypy",))
     yield Step("lint", "yamllint", ("yamllint", "--strict", "."))
     yield Step("lint", "ansible-lint", ("ansible-lint",))
     yield Step("lint", "docs are up to date", ("python", "-m", "kvstrata.docs", "--check"))
-    yield Step("unit", "host packages", ("kvstrata", "lab", "packages"))
-    # A good part of them awaits something, so that several at a time take half the time on two cores. A file stays with
-    # one of them: what its tests share is made once. Two hundred nodes in one process want the machine for themselves.
+    # A good part of them awaits something too. A file stays with one of them: what its tests share is made once.
     yield Step(
-        "unit", "pytest", ("pytest", "-q", "--numprocesses=3", "--dist=loadfile", f"--ignore={TWO_HUNDRED_NODES}")
+        "unit", "pytest", ("pytest", "-q", "--numprocesses=2", "--dist=loadfile", f"--ignore={TWO_HUNDRED_NODES}")
     )
-    yield Step("unit", "pytest two hundred nodes", ("pytest", "-q", TWO_HUNDRED_NODES))
-    yield Step("unit", "environment with LMCache", ("kvstrata", "artifacts", "environment", "cpu"))
     yield Step("unit", "pytest faults", ("pytest", "-q", "tests/faults"))
     yield Step("unit", "pytest routing", ("pytest", "-q", "tests/routing", "tests/drain/live"))
+    yield Step("unit", "pytest two hundred nodes", ("pytest", "-q", TWO_HUNDRED_NODES), When.ALONE)
     for scenario in scenarios():
-        group = scenario if scenario in (BARE_METAL, END_TO_END) else "roles"
-        yield Step(group, f"molecule {scenario}", ("molecule", "test", "--scenario-name", scenario))
+        command = ("molecule", "test", "--scenario-name", scenario)
+        if scenario in (BARE_METAL, END_TO_END):
+            yield Step(scenario, f"molecule {scenario}", command, When.ALONE)
+        else:
+            yield Step("roles", f"molecule {scenario}", command, When.BESIDE)
 
 
 def scenarios() -> list[str]:
@@ -61,12 +90,35 @@ def scenarios() -> list[str]:
     return [name for name in names if name != END_TO_END] + [name for name in names if name == END_TO_END]
 
 
-def run(step: Step) -> tuple[bool, float]:
-    """Run a step; return whether it passed and the seconds it took."""
+def run(step: Step) -> Outcome:
+    """Run a step."""
     print(f"\n=== {step.name}: {' '.join(step.command)}", flush=True)
     started = time.monotonic()
     passed = subprocess.run(step.command, cwd=PROJECT, check=False).returncode == 0
-    return passed, time.monotonic() - started
+    return Outcome(step, passed, time.monotonic() - started)
+
+
+def run_beside(step: Step) -> Outcome:
+    """Run a step beside others; its output comes when it has ended, in one piece."""
+    print(f"\n=== {step.name}: begins beside", flush=True)
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        passed = subprocess.run(step.command, cwd=PROJECT, stdout=output, stderr=output, check=False).returncode == 0
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    seconds = time.monotonic() - started
+    print(f"\n=== {step.name}: {' '.join(step.command)}\n{text}=== {step.name}: {seconds:.0f} s", flush=True)
+    return Outcome(step, passed, seconds)
+
+
+def run_all(wanted: Sequence[Step]) -> list[Outcome]:
+    """Run the steps, each when it may."""
+    outcomes = [run(step) for step in wanted if step.when is When.FIRST]
+    with ThreadPoolExecutor(1) as beside:
+        others = [beside.submit(run_beside, step) for step in wanted if step.when is When.BESIDE]
+        outcomes += [run(step) for step in wanted if step.when is When.ROW]
+        outcomes += [other.result() for other in others]
+    return outcomes + [run(step) for step in wanted if step.when is When.ALONE]
 
 
 def say_which_store(binary: Path) -> None:
@@ -87,16 +139,18 @@ def main(groups: Sequence[str]) -> int:
     binary = cache_dir() / "bin" / "kvrocks"
     say_which_store(binary)
     wanted = groups or [group for group in known if group not in ONLY_WHEN_NAMED]
-    results = [(step, *run(step)) for step in everything if step.group in wanted]
+    started = time.monotonic()
+    outcomes = run_all([step for step in everything if step.group in wanted])
     print("\n=== time of each step")
-    for step, passed, seconds in results:
-        print(f"{seconds:8.1f} s  {'ok    ' if passed else 'FAILED'}  {step.name}")
-    print(f"{sum(seconds for _, _, seconds in results):8.1f} s  together")
+    for outcome in outcomes:
+        verdict = "ok" if outcome.passed else "FAILED"
+        print(f"{outcome.seconds:8.1f} s  {verdict:6}  {outcome.step.name}")
+    print(f"{time.monotonic() - started:8.1f} s  together, some beside others")
     say_which_store(binary)
     for group in ONLY_WHEN_NAMED if not groups else ():
         print(f"NOT RUN: {group}, which is real NVMe, refusals and reboots: `make test-{group}` (QEMU, 15 minutes)")
-    failed = sum(not passed for _, passed, _ in results)
-    print(f"\nsteps: {len(results) - failed} passed, {failed} failed")
+    failed = sum(not outcome.passed for outcome in outcomes)
+    print(f"\nsteps: {len(outcomes) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
