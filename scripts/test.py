@@ -62,6 +62,7 @@ def steps() -> Iterator[Step]:
     """Return every step, the quickest of a row first."""
     # Two rows would install packages, or download wheels into one folder, at the same time.
     yield Step("unit", "host packages", ("kvstrata", "lab", "packages"), When.FIRST)
+    yield Step("unit", "wheels of a node", ("kvstrata", "artifacts", "release", "cpu"), When.FIRST)
     yield Step("unit", "environment with LMCache", ("kvstrata", "artifacts", "environment", "cpu"), When.FIRST)
     yield Step("lint", "ruff check", ("ruff", "check", "."))
     yield Step("lint", "ruff format", ("ruff", "format", "--check", "."))
