@@ -70,6 +70,19 @@ def by_prefix() -> Policy:
     return choose
 
 
+def never_where_it_was() -> Policy:
+    """To another engine than the one that was sent the longest beginning of the prompt."""
+    sent: list[tuple[str, FakeEngine]] = []
+
+    def choose(prompt: str, engines: Sequence[FakeEngine]) -> FakeEngine:
+        last = max(sent, key=lambda known: _common(known[0], prompt), default=(prompt, engines[-1]))[1]
+        engine = next(engine for engine in engines if engine is not last)
+        sent.append((prompt, engine))
+        return engine
+
+    return choose
+
+
 def round_robin() -> Policy:
     """To one after the other, whatever the prompt."""
     turn = itertools.count()

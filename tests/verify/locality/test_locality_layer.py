@@ -17,7 +17,16 @@ from kvstrata.verify.context import NodeContext, SiteContext
 from kvstrata.verify.document import Measured
 from kvstrata.verify.locality import layer, replicas
 from tests.verify.fakes import documents
-from tests.verify.fakes.replicas import FakeServing, Policy, always, by_prefix, by_user_or, least_loaded, round_robin
+from tests.verify.fakes.replicas import (
+    FakeServing,
+    Policy,
+    always,
+    by_prefix,
+    by_user_or,
+    least_loaded,
+    never_where_it_was,
+    round_robin,
+)
 from tests.verify.fakes.shell import FakeShell
 
 ROUTER = ("10.9.0.11", 9000)
@@ -79,13 +88,14 @@ def overlapping(serving: FakeServing, requests: int) -> FakeServing:
 
 def test_a_router_that_only_looks_for_the_least_busy_replica_is_named() -> None:
     chance = random.Random(1)  # noqa: S311
-    serving = overlapping(FakeServing(2, least_loaded(chance)), 3)
+    # Of two replicas it would find the right one by chance too often for a test.
+    serving = overlapping(FakeServing(5, least_loaded(chance)), 6)
     check, rows = ask(serving)
-    assert len({row["replica"] for row in rows if row["turn"] == 1}) == 2
+    assert len({row["replica"] for row in rows if row["turn"] == 1}) == 5
     assert check.status is Status.FAIL
 
 
-@pytest.mark.parametrize("other", [round_robin, lambda: least_loaded(random.Random(2))])  # noqa: S311
+@pytest.mark.parametrize("other", [round_robin, never_where_it_was])
 def test_a_router_that_follows_named_users_only_passes_and_the_report_says_so(other: Callable[[], Policy]) -> None:
     check, rows = ask(overlapping(FakeServing(2, by_user_or(other())), 3))
     assert check.status is Status.PASS, check.seen
