@@ -6,17 +6,19 @@ baremetal (drives and reboots in emulated machines).
 
 Most of the time a step awaits something: the scenarios of the roles go on beside linters and unit tests. What both need
 is made before, and what wants the machine for itself comes after. The output of what runs beside is shown when it has
-ended.
+ended. The last lines are the ends of what failed, for they are often all that is kept of a run.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +28,12 @@ from kvstrata.paths import PROJECT, cache_dir
 # Scenarios that are groups of their own; the others are the roles'.
 BARE_METAL, END_TO_END = "baremetal", "lab"
 TWO_HUNDRED_NODES = "tests/verify/simulated/test_simulated_site.py"
+# The output of a step that nothing runs beside is shown so often.
+SHOWN_EVERY_S = 0.5
+# Of a step that failed, so many lines are told again at the end, each so long.
+FAILURES, LONG = 12, 1500
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+NAMES_A_FAILURE = re.compile(r"^(FAILED|ERROR)\b|fatal: \[|\[ERROR\]|\berror:|: FAILED\b|\bFAIL\b")
 # Left out unless named: emulated on two cores, it takes a quarter of an hour. `make test-baremetal` names it.
 ONLY_WHEN_NAMED = (BARE_METAL,)
 
@@ -56,6 +64,8 @@ class Outcome:
     step: Step
     passed: bool
     seconds: float
+    failures: tuple[str, ...] = ()
+    """The lines of its output that name a failure; where there are none, its last lines."""
 
 
 def steps() -> Iterator[Step]:
@@ -94,32 +104,40 @@ def scenarios() -> list[str]:
     return [name for name in names if name != END_TO_END] + [name for name in names if name == END_TO_END]
 
 
-def run(step: Step) -> Outcome:
-    """Run a step."""
-    print(f"\n=== {step.name}: {' '.join(step.command)}", flush=True)
-    started = time.monotonic()
-    passed = subprocess.run(step.command, cwd=PROJECT, check=False).returncode == 0
-    return Outcome(step, passed, time.monotonic() - started)
+def failures_of(lines: Sequence[str]) -> tuple[str, ...]:
+    """Return the lines that name a failure, the last ones, without colours and cut to a readable length."""
+    plain = [COLOUR.sub("", line).rstrip() for line in lines if line.strip()]
+    named = [line for line in plain if NAMES_A_FAILURE.search(line)] or plain
+    return tuple(line if len(line) <= LONG else f"{line[:LONG]} ..." for line in named[-FAILURES:])
 
 
-def run_beside(step: Step) -> Outcome:
-    """Run a step beside others; its output comes when it has ended, in one piece."""
-    print(f"\n=== {step.name}: begins beside", flush=True)
+def run(step: Step, beside: bool = False) -> Outcome:
+    """Run a step. The output of one that runs beside others comes when it has ended, in one piece."""
+    print(f"\n=== {step.name}: {'begins beside' if beside else ' '.join(step.command)}", flush=True)
     started = time.monotonic()
-    with tempfile.TemporaryFile() as output:
-        passed = subprocess.run(step.command, cwd=PROJECT, stdout=output, stderr=output, check=False).returncode == 0
-        output.seek(0)
-        text = output.read().decode(errors="replace")
+    # A file and no pipe: what a step leaves running would hold a pipe open.
+    with tempfile.NamedTemporaryFile() as output, Path(output.name).open(errors="replace") as shown:
+        text = ""
+        with subprocess.Popen(step.command, cwd=PROJECT, stdout=output, stderr=output) as process:
+            while process.returncode is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(SHOWN_EVERY_S)
+                more = shown.read()
+                text += more
+                if not beside:
+                    print(more, end="", flush=True)
     seconds = time.monotonic() - started
-    print(f"\n=== {step.name}: {' '.join(step.command)}\n{text}=== {step.name}: {seconds:.0f} s", flush=True)
-    return Outcome(step, passed, seconds)
+    if beside:
+        print(f"\n=== {step.name}: {' '.join(step.command)}\n{text}=== {step.name}: {seconds:.0f} s", flush=True)
+    passed = process.returncode == 0
+    return Outcome(step, passed, seconds, () if passed else failures_of(text.splitlines()))
 
 
 def run_all(wanted: Sequence[Step]) -> list[Outcome]:
     """Run the steps, each when it may."""
     outcomes = [run(step) for step in wanted if step.when is When.FIRST]
     with ThreadPoolExecutor(1) as beside:
-        others = [beside.submit(run_beside, step) for step in wanted if step.when is When.BESIDE]
+        others = [beside.submit(run, step, True) for step in wanted if step.when is When.BESIDE]
         outcomes += [run(step) for step in wanted if step.when is When.ROW]
         outcomes += [other.result() for other in others]
     return outcomes + [run(step) for step in wanted if step.when is When.ALONE]
@@ -155,6 +173,9 @@ def main(groups: Sequence[str]) -> int:
         print(f"NOT RUN: {group}, which is real NVMe, refusals and reboots: `make test-{group}` (QEMU, 15 minutes)")
     failed = sum(not outcome.passed for outcome in outcomes)
     print(f"\nsteps: {len(outcomes) - failed} passed, {failed} failed")
+    for outcome in outcomes:
+        for line in outcome.failures:
+            print(f"{outcome.step.name}: {line}")
     return 1 if failed else 0
 
 
