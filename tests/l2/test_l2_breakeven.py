@@ -52,12 +52,24 @@ def test_a_prefix_that_loads_faster_than_it_computes_is_kept(clock: Clock) -> No
     made = BreakEven(1.0)
     assert made.keep([{0: GB}] * 10, sources(1.01)) == 10
     assert not made.cutting
-    assert made.report() == {"min_load_gbps": 1.0, "cutting": False, "cut_chunks": 0, "cut_bytes": 0}
+    assert made.report() == {
+        "min_load_gbps": 1.0,
+        "cutting": False,
+        "cut_chunks": 0,
+        "cut_bytes": 0,
+        "probes": 0,
+    }
 
 
 def test_a_slow_endpoint_is_cut_off_whole_and_counted(cutting: BreakEven) -> None:
     assert cutting.keep([{0: GB}] * 10, sources(0.99)) == 0
-    assert cutting.report() == {"min_load_gbps": 1.0, "cutting": True, "cut_chunks": 10, "cut_bytes": 10 * GB}
+    assert cutting.report() == {
+        "min_load_gbps": 1.0,
+        "cutting": True,
+        "cut_chunks": 10,
+        "cut_bytes": 10 * GB,
+        "probes": 1,
+    }
 
 
 def test_an_endpoint_that_was_never_measured_is_given_the_benefit_of_the_doubt(cutting: BreakEven) -> None:
@@ -107,6 +119,7 @@ def test_every_two_seconds_one_lookup_passes_whole_so_that_it_can_be_measured(cl
         clock.now += 0.5
     assert answers == [0, 0, 0, 0, 4, 0, 0, 0, 4]
     assert cutting.cut_chunks == 7 * 4
+    assert cutting.probes == 1 + 2, "the fixture's, and two of these"
 
 
 @given(

@@ -39,6 +39,8 @@ class BreakEven:
         self.cutting = False
         self.cut_chunks = 0
         self.cut_bytes = 0
+        self.probes = 0
+        """Lookups that passed whole while it cut."""
 
     def keep(self, parts: Sequence[Mapping[int, int]], sources: Mapping[int, Source]) -> int:
         """Return how many chunks of a found prefix to answer as hits.
@@ -55,6 +57,7 @@ class BreakEven:
             now = time.monotonic()
             if self.cutting and now - self._probed >= _PROBE_S:
                 self._probed = now
+                self.probes += 1
                 return len(parts)
             self.cut_chunks += len(parts) - kept
             self.cut_bytes += sum(sum(part.values()) for part in parts[kept:])
@@ -84,4 +87,5 @@ class BreakEven:
             "cutting": self.cutting,
             "cut_chunks": self.cut_chunks,
             "cut_bytes": self.cut_bytes,
+            "probes": self.probes,
         }

@@ -123,6 +123,14 @@ class Exporter:
         gauge = GaugeMetricFamily(f"{PREFIX}break_even", "1 while lookups are cut by min_load_gbps.")
         gauge.add_metric([], float(status["break_even"]["cutting"]))
         yield gauge
+        for field, text in (
+            ("cut_chunks", "Chunks that were found and answered as misses, for computing them is quicker."),
+            ("cut_bytes", "Bytes of these chunks."),
+            ("probes", "Lookups answered whole all the same, to measure whether loading is still slower."),
+        ):
+            cut = CounterMetricFamily(f"{PREFIX}break_even_{field}", text)
+            cut.add_metric([], status["break_even"][field])
+            yield cut
         endpoints = status["endpoints"]
         for field, text in (
             ("up", "1 while requests go to the endpoint (its circuit breaker is closed)."),
