@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from kvstrata.bench.errors import BenchError
+from kvstrata.bench.serving.engine_options import ROUTER_POLICY_FLAGS
 
 type Profile = Literal["router", "dynamo"]
 ROUTER: Final = "router"
@@ -36,15 +37,17 @@ class Arm:
         return self.policy in ("kv_aware", "kv")
 
 
-# What roles/router and roles/dynamo set by default; docs/routing.md has the figures that led to it.
-CACHE_AWARE_FLAGS = ("--balance-abs-threshold", "8", "--balance-rel-threshold", "1.2")
-SESSION_FLAGS = ("--kv-aware-session-affinity-ttl-secs", "600")
+def _role_flags(policy: str) -> tuple[str, ...]:
+    return tuple(str(word) for flag in ROUTER_POLICY_FLAGS[policy].items() for word in flag)
+
+
+# roles/dynamo: dynamo_weights. What the roles deploy is measured: tests/contract/test_contract_arms.py compares.
 DYNAMO_SETTINGS = {"prefill_load_scale": 10.0, "overlap_score_credit": 2.0}
 
 _ARMS = (
-    Arm("kv_aware", ROUTER, "kv_aware"),
-    Arm("kv_aware-session", ROUTER, "kv_aware", SESSION_FLAGS, session=True),
-    Arm("cache_aware", ROUTER, "cache_aware", CACHE_AWARE_FLAGS),
+    Arm("kv_aware", ROUTER, "kv_aware", _role_flags("kv_aware")),
+    Arm("kv_aware-session", ROUTER, "kv_aware", _role_flags("kv_aware"), session=True),
+    Arm("cache_aware", ROUTER, "cache_aware", _role_flags("cache_aware")),
     Arm("round_robin", ROUTER, "round_robin", judged=False),
     Arm("random", ROUTER, "random", judged=False),
     Arm("power_of_two", ROUTER, "power_of_two", judged=False),

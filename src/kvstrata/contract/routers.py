@@ -8,13 +8,12 @@ from typing import Any
 
 import yaml
 
+from kvstrata.bench.serving.engine_options import ROUTER_POLICY_FLAGS, router_flags
 from kvstrata.contract.arms import ROUTER, Arm
 from kvstrata.contract.target import Worker
 
-# What roles/router sets; a run of the contract test must not wait longer for a dead worker than a site does.
-_HEALTH_FLAGS = ("--health-check-interval-secs", "2", "--health-failure-threshold", "2")
-# What roles/dynamo sets: a request whose worker died goes on with another.
-_MIGRATION = ("--migration-limit", "3")
+# roles/dynamo: dynamo_migration_limit. A request whose worker died goes on with another.
+MIGRATION_LIMIT = 3
 _HOST = "127.0.0.1"
 _INSTANCE = "kvstrata"
 
@@ -45,8 +44,11 @@ class Place:
 def _vllm_router(
     arm: Arm, python: Path, port: int, metrics_port: int, workers: Sequence[Worker], place: Place
 ) -> list[str]:
-    words = [str(python.parent / "vllm-router"), "--host", _HOST, "--port", str(port), "--policy", arm.policy]
-    words += ["--prometheus-port", str(metrics_port), "--log-level", "warning", *_HEALTH_FLAGS]
+    flags = router_flags(_HOST, port, metrics_port, arm.policy)
+    # An arm says those of its policy itself, so that a variant can leave them out.
+    of_policy = ROUTER_POLICY_FLAGS.get(arm.policy, {})
+    flags = {flag: value for flag, value in flags.items() if flag not in of_policy} | {"--log-level": "warning"}
+    words = [str(python.parent / "vllm-router"), *(str(word) for flag in flags.items() for word in flag)]
     if arm.events:
         words += ["--kv-event-block-size", str(place.block_size), "--kv-event-model", place.model]
         for worker in workers:
@@ -57,7 +59,7 @@ def _vllm_router(
 def _dynamo(arm: Arm, python: Path, port: int, place: Place) -> list[str]:
     words = [str(python), "-m", "dynamo.frontend", "--http-host", _HOST, "--http-port", str(port)]
     words += ["--router-mode", arm.policy, "--discovery-backend", "file"]
-    words += ["--request-plane", "tcp", "--event-plane", "zmq", *_MIGRATION]
+    words += ["--request-plane", "tcp", "--event-plane", "zmq", "--migration-limit", str(MIGRATION_LIMIT)]
     if arm.settings:
         words += ["--router-policy-config", str(place.policy_file(arm))]
     return [*words, *arm.flags]

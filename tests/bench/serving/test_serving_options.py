@@ -78,10 +78,18 @@ def test_kvstrata_l2_is_told_what_the_role_tells_it() -> None:
     assert cache_options.role_l2(identity, deployed["namespace"], "local", STORES, 0) == deployed
 
 
-def test_the_router_of_several_engines_has_the_flags_of_the_role() -> None:
+@pytest.mark.parametrize("policy", ["cache_aware", "kv_aware", "round_robin"])
+def test_the_router_of_several_engines_has_the_flags_of_the_role(policy: str) -> None:
     own = {"router_bind": "127.0.0.1", "router_port": 9000, "router_metrics_port": 9100, "router_workers": []}
-    deployed = role("router", "_router_arguments", **own)
-    assert engine_options.router_flags("127.0.0.1", 9000, 9100) == deployed
+    deployed = role("router", "_router_arguments", router_policy=policy, **own)
+    of_replicas = ("--kv-event-source", "--kv-event-replay-source", "--kv-event-block-size", "--kv-event-model")
+    deployed = {flag: value for flag, value in deployed.items() if flag not in of_replicas}
+    assert engine_options.router_flags("127.0.0.1", 9000, 9100, policy) == deployed
+
+
+def test_the_default_policy_is_the_roles() -> None:
+    defaults = yaml.safe_load((PROJECT / "roles" / "router" / "defaults" / "main.yml").read_text())
+    assert engine_options.router_flags("h", 1, 2)["--policy"] == defaults["router_policy"]
 
 
 def test_stores_have_the_workers_and_the_allocator_of_the_role() -> None:

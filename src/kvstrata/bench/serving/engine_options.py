@@ -155,12 +155,22 @@ def environment_changes(configuration: Configuration, redis_url: str | None = No
     return {**found, **configuration.environment}
 
 
-def router_flags(host: str, port: int, metrics_port: int) -> dict[str, Json]:
-    """Return the flags of vllm-router as roles/router renders them, with the role's default policy."""
+# roles/router/vars: _router_cache_flags, and of _router_kv_flags what does not name a replica.
+ROUTER_POLICY_FLAGS: Mapping[str, Mapping[str, Json]] = {
+    "cache_aware": {"--balance-abs-threshold": 16, "--balance-rel-threshold": 2.0},
+    "kv_aware": {"--kv-aware-session-affinity-ttl-secs": 600},
+}
+
+
+def router_flags(host: str, port: int, metrics_port: int, policy: str = "cache_aware") -> dict[str, Json]:
+    """Return the flags of vllm-router as roles/router renders them, but for the replicas' KV events.
+
+    The policy is the role's default.
+    """
     return {
         "--host": host,
         "--port": port,
-        "--policy": "cache_aware",
+        "--policy": policy,
         "--prometheus-host": "127.0.0.1",
         "--prometheus-port": metrics_port,
         "--log-level": "info",
@@ -178,6 +188,5 @@ def router_flags(host: str, port: int, metrics_port: int) -> dict[str, Json]:
         "--cb-timeout-duration-secs": 5,
         "--cb-window-duration-secs": 30,
         "--request-timeout-secs": 1800,
-        "--balance-abs-threshold": 16,
-        "--balance-rel-threshold": 2.0,
+        **ROUTER_POLICY_FLAGS.get(policy, {}),
     }
