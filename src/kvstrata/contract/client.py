@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -39,6 +40,12 @@ class Front:
     """Another router's URL. As behind the role's edge, it is asked where no connection to the first can be made."""
     session: bool = False
     """Whether requests tell their conversation in X-Session-ID. OpenAI's clients send nothing like it."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with every request, an API key among them: not shown in reports."""
+    tls: ssl.SSLContext | None = None
+    """How to speak TLS with `url`, where it is https and this machine's own authorities are not the ones to trust."""
+    server_name: str | None = None
+    """Whom its certificate must name, where that is not the host in `url`."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,8 @@ class Client:
     def __init__(self, front: Front, timeout_s: float, seed: int = 0) -> None:
         """`timeout_s` is of one attempt; the seed is of the waits' jitter."""
         self._front, self._timeout_s = front, timeout_s
-        self._target = Target.of(front.url)
+        target = Target.of(front.url)
+        self._target = replace(target, tls=front.tls or target.tls, server_name=front.server_name)
         self._pool = Pool(self._target)
         self._backup = Pool(Target.of(front.backup)) if front.backup else None
         self._chance = random.Random(seed)  # noqa: S311 - no secret
@@ -110,7 +118,7 @@ class Client:
     async def send(self, request: Request) -> Answer:
         """Send until it is answered, or an SDK would raise."""
         body = self._body(request)
-        headers = {SESSION_HEADER: request.conversation} if self._front.session else {}
+        headers = dict(self._front.headers) | ({SESSION_HEADER: request.conversation} if self._front.session else {})
         sent = time.monotonic()
         why: list[str] = []
         while True:

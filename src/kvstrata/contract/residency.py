@@ -75,8 +75,9 @@ class Residency:
         self.orphans = 0
         """Blocks whose parent was never told of: events were missed, and where these blocks are is not known."""
 
-    def apply(self, batch: Batch) -> None:
-        """Take what a worker said."""
+    def apply(self, batch: Batch) -> list[int]:
+        """Take what a worker said; return the blocks that it stored."""
+        stored: list[int] = []
         for event in batch.events:
             if event["type"] == "AllBlocksCleared":
                 self._named.pop(batch.worker, None)
@@ -84,9 +85,10 @@ class Residency:
             elif event.get("medium") not in _DEVICE:
                 continue
             elif event["type"] == "BlockStored":
-                self._stored(batch.worker, event)
+                stored += self._stored(batch.worker, event)
             elif event["type"] == "BlockRemoved":
                 self._removed(batch.worker, event)
+        return stored
 
     def blocks(self, ids: Sequence[int]) -> tuple[int | None, ...]:
         """Return the whole blocks of a prompt; from the first that nobody ever held, None."""
@@ -107,12 +109,13 @@ class Residency:
         """Return how many blocks a worker holds."""
         return len(self._held.get(worker, ()))
 
-    def _stored(self, worker: str, event: Mapping[str, Any]) -> None:
+    def _stored(self, worker: str, event: Mapping[str, Any]) -> list[int]:
         named, size = self._named[worker], event["block_size"]
         if size != self._block_size:
             raise ValueError(f"{worker} tells blocks of {size} tokens; expected {self._block_size}")
         told = event["parent_block_hash"]
         parent = ROOT if told is None else named.get(told)
+        found = []
         for index, name in enumerate(event["block_hashes"]):
             if parent is None:
                 self.orphans += 1
@@ -121,6 +124,8 @@ class Residency:
             parent = self._known.setdefault(key, len(self._known) + 1)
             named[name] = parent
             self._held[worker].add(parent)
+            found.append(parent)
+        return found
 
     def _removed(self, worker: str, event: Mapping[str, Any]) -> None:
         # The name stays known: a block that is stored later may have it as its parent.

@@ -33,6 +33,8 @@ class Target:
     port: int
     prefix: str
     tls: ssl.SSLContext | None
+    server_name: str | None = None
+    """Whom its certificate must name, where that is not `host`: at the other end of a tunnel."""
 
     @classmethod
     def of(cls, url: str) -> Target:
@@ -74,7 +76,13 @@ class Connection(asyncio.Protocol):
         """
         host = f"{target.host}:{target.port}"
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: cls(host), target.host, target.port, ssl=target.tls)
+        _, connection = await loop.create_connection(
+            lambda: cls(host),
+            target.host,
+            target.port,
+            ssl=target.tls,
+            server_hostname=target.server_name if target.tls else None,
+        )
         return connection
 
     @property
