@@ -30,8 +30,9 @@ BARE_METAL, END_TO_END = "baremetal", "lab"
 TWO_HUNDRED_NODES = "tests/verify/simulated/test_simulated_site.py"
 # The output of a step that nothing runs beside is shown so often.
 SHOWN_EVERY_S = 0.5
-# Of a step that failed, so many lines are told again at the end, each so long.
-FAILURES, LONG = 12, 1500
+# Of a step that failed, about so many lines are told again at the end, each so long.
+FAILURES, LONG = 12, 600
+TASK = "TASK ["
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 NAMES_A_FAILURE = re.compile(r"^(FAILED|ERROR)\b|fatal: \[|\[ERROR\]|\berror:|: FAILED\b|\bFAIL\b")
 # Left out unless named: emulated on two cores, it takes a quarter of an hour. `make test-baremetal` names it.
@@ -105,10 +106,21 @@ def scenarios() -> list[str]:
 
 
 def failures_of(lines: Sequence[str]) -> tuple[str, ...]:
-    """Return the lines that name a failure, the last ones, without colours and cut to a readable length."""
+    """Return the last failure that lines name, with its task and what follows; where none is named, the last lines.
+
+    Without colours, and cut to a readable length.
+    """
     plain = [COLOUR.sub("", line).rstrip() for line in lines if line.strip()]
-    named = [line for line in plain if NAMES_A_FAILURE.search(line)] or plain
-    return tuple(line if len(line) <= LONG else f"{line[:LONG]} ..." for line in named[-FAILURES:])
+    named = [number for number, line in enumerate(plain) if NAMES_A_FAILURE.search(line)]
+    if named:
+        first = named[-1]
+        while first - 1 in named:
+            first -= 1
+        task = [line for line in plain[:first] if TASK in line][-1:]
+        told = task + plain[first : first + FAILURES]
+    else:
+        told = plain[-FAILURES:]
+    return tuple(line if len(line) <= LONG else f"{line[:LONG]} ..." for line in told)
 
 
 def run(step: Step, beside: bool = False) -> Outcome:

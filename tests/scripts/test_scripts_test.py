@@ -26,8 +26,13 @@ def script() -> ModuleType:
 
 
 def test_lines_that_name_a_failure_are_told_without_colours(script: ModuleType) -> None:
-    lines = ["TASK [x]\n", "\x1b[31mfatal: [n1]: FAILED! => bad\x1b[0m\n", "PLAY RECAP\n", "failed=1\n"]
-    assert script.failures_of(lines) == ("fatal: [n1]: FAILED! => bad",)
+    lines = ["TASK [w]\n", "TASK [x]\n", "seen\n", "\x1b[31mfatal: [n1]: FAILED! =>\x1b[0m\n", "  msg: bad\n"]
+    assert script.failures_of(lines) == ("TASK [x]", "fatal: [n1]: FAILED! =>", "  msg: bad")
+
+
+def test_only_the_last_of_several_failures_is_told(script: ModuleType) -> None:
+    lines = ["TASK [refuses]\n", "fatal: [n1]: as wanted\n", "ok\n", "FAILED tests/a.py\n", "FAILED tests/b.py\n"]
+    assert script.failures_of(lines) == ("TASK [refuses]", "FAILED tests/a.py", "FAILED tests/b.py")
 
 
 def test_without_such_lines_the_last_ones_are_told(script: ModuleType) -> None:
