@@ -26,6 +26,7 @@ _RANGES = {
     "edge_max_body_mib": (1, 4096),
     "edge_connect_timeout_s": (1, 75),
     "edge_read_timeout_s": (1, 86400),
+    "edge_retry_after_s": (1, 3600),
     "edge_drain_timeout_s": (1, 86400),
     "edge_stop_timeout_s": (1, 86400),
     "edge_certificate_days": (2, 3650),
