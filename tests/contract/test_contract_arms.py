@@ -52,3 +52,8 @@ def test_a_variant_has_other_thresholds_and_each_once(tmp_path: Path) -> None:
     assert given[given.index("--balance-abs-threshold") + 1] == "8"
     # vllm-router's own, where a variant says none.
     assert "--balance-abs-threshold" not in words("own", tmp_path, ("own=cache_aware",))
+
+
+def test_a_slowed_arm_remembers_sessions_for_as_much_longer() -> None:
+    assert ARMS["kv_aware"].slowed(10.0).flags == ("--kv-aware-session-affinity-ttl-secs", "6000")
+    assert ARMS["cache_aware"].slowed(10.0) == ARMS["cache_aware"]

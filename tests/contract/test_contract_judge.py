@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kvstrata.contract import judge
 from kvstrata.contract.client import Answer, Request
 from kvstrata.contract.disruption import Disruption, back
-from kvstrata.contract.figures import Figures, Locality, Spread, followups, locality, ratio, spread
+from kvstrata.contract.figures import Figures, Locality, Spread, followups, in_own_time, locality, ratio, spread
 from kvstrata.contract.overhead import Overhead
 from kvstrata.contract.residency import Batch
+from kvstrata.contract.run import used_note
 
 
 def answer(conversation: str, turn: int, worker: str | None, at: float = 0.0, cached: int = 0) -> Answer:
@@ -132,3 +135,28 @@ def test_the_overhead_is_the_median_of_the_rounds_and_a_rate_that_was_not_reache
     assert verdict.value == pytest.approx(1.5)
     assert judge.overhead("arm", [overhead(1.0, 2.0, reached=300.0)]).ok is False
     assert judge.overhead("arm", []).ok is None
+
+
+def test_figures_of_programs_that_waited_for_a_cpu_are_not_judged() -> None:
+    found = replace(figures(100, 100, {"a": 60, "b": 60}, {"a": 30, "b": 30}), waiting=0.3)
+    for verdict in (
+        judge.locality("arm", [found]),
+        judge.spread("arm", [found]),
+        judge.spread("arm", [found], judge.HOT),
+    ):
+        assert verdict.ok is None
+        assert "NOT JUDGED: programs waited for a CPU for 30%" in verdict.said
+    assert judge.locality("arm", [replace(found, waiting=0.05)]).ok
+
+
+def test_what_a_load_took_of_the_machine_is_told_and_too_much_is_not_trusted() -> None:
+    quiet = replace(figures(1, 1, {"a": 1}), cores=0.4, waiting=0.02)
+    assert used_note([figures(1, 1, {"a": 1})]) is None
+    assert "0.40 CPUs" in str(used_note([quiet]))
+    assert "NOT TRUSTED" not in str(used_note([quiet]))
+    assert "NOT TRUSTED, above 10%: 1 of 2 loads" in str(used_note([quiet, replace(quiet, waiting=0.2)]))
+
+
+def test_a_slowed_clock_is_not_seen_in_figures() -> None:
+    found = in_own_time(replace(figures(1, 1, {"a": 1}), per_s=2.0, ttft_p50_s=5.0), 10.0)
+    assert (found.per_s, found.ttft_p50_s, found.ttft_p99_s) == (20.0, 0.5, None)

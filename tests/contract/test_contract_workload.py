@@ -14,6 +14,7 @@ from kvstrata.contract import record, report, routers
 from kvstrata.contract.arms import ARMS, chosen
 from kvstrata.contract.disruption import Disruption
 from kvstrata.contract.figures import Figures, Locality, Spread
+from kvstrata.contract.load import Load
 from kvstrata.contract.overhead import Overhead
 from kvstrata.contract.run import SHARED, UNIQUE, LoadFigures, Plan, Run
 from kvstrata.contract.target import Worker
@@ -48,6 +49,14 @@ def test_about_half_share_one_prefix() -> None:
     beginnings = {one.prompt(0)[:500] for one in hot}
     assert len(beginnings) == 1
     assert len({one.prompt(0)[:500] for one in made if not one.hot}) == len(made) - len(hot)
+
+
+def test_a_slowed_load_is_the_same_but_for_its_times() -> None:
+    load = Load(Shape(), 10, 25.0).slowed(10.0)
+    assert (load.seconds, load.slots, load.timeout_s) == (250.0, 10, 600.0)
+    fast, slow = conversations()[3], Conversations(load.shape, 1, "s", 5.0)[3]
+    assert [turn.text for turn in slow.turns] == [turn.text for turn in fast.turns]
+    assert [turn.think_s for turn in slow.turns] == pytest.approx([10 * turn.think_s for turn in fast.turns])
 
 
 def test_slots_begin_in_all_turns() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from kvstrata.bench.errors import BenchError
@@ -13,6 +13,9 @@ from kvstrata.bench.serving.engine_options import ROUTER_POLICY_FLAGS
 type Profile = Literal["router", "dynamo"]
 ROUTER: Final = "router"
 DYNAMO: Final = "dynamo"
+
+# Flags with a time that matters under load.
+_SECONDS: Final = ("--kv-aware-session-affinity-ttl-secs",)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,13 @@ class Arm:
     def events(self) -> bool:
         """Whether it listens to KV events."""
         return self.policy in ("kv_aware", "kv")
+
+    def slowed(self, times: float) -> Arm:
+        """Return the same for engines and clients whose clock goes so many times slower."""
+        flags = list(self.flags)
+        for index in [index for index, word in enumerate(flags[:-1]) if word in _SECONDS]:
+            flags[index + 1] = f"{float(flags[index + 1]) * times:.0f}"
+        return replace(self, flags=tuple(flags))
 
 
 def _role_flags(policy: str) -> tuple[str, ...]:

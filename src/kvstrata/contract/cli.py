@@ -36,6 +36,20 @@ _MODEL_TOKENS = 16384
 
 
 def routing(
+    inventory: Annotated[
+        Path | None, typer.Option("--inventory", "-i", help="Test the deployed site of this inventory instead.")
+    ] = None,
+    cluster_file: Annotated[
+        Path | None, typer.Option("--cluster", help="What playbooks/describe.yml wrote, instead of an inventory.")
+    ] = None,
+    through: Annotated[
+        str | None, typer.Option(help="On a site: edge or router. Default: the edge where there is one.")
+    ] = None,
+    disrupt: Annotated[
+        bool,
+        typer.Option("--disrupt", help="On a site, point 4: kill a worker, restart a router, drain a worker and back."),
+    ] = False,
+    after_seconds: Annotated[float, typer.Option(min=10, help="Of load after each event on a site.")] = 60.0,
     workers: Annotated[int, typer.Option(min=1, help="Mocked engines.")] = 2,
     arms: Annotated[
         str | None, typer.Option(help=f"Of {', '.join(all_arms.ARMS)}. Default: all but power_of_two.")
@@ -46,9 +60,11 @@ def routing(
     points: Annotated[str, typer.Option(help="Of loads (1, 2, 3, 6), disruption (4), overhead (5), throughput.")] = (
         "loads,disruption,overhead"
     ),
-    rounds: Annotated[int, typer.Option(min=1, help="Over all arms.")] = 3,
-    seconds: Annotated[float, typer.Option(min=2.0, help="Of each load.")] = 25.0,
-    per_second: Annotated[float | None, typer.Option(help="Requests a second, about. Default: by --workers.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Over all arms. Default: 3, on a site 1.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=2.0, help="Of each load. Default: 25, on a site 150.")] = None,
+    per_second: Annotated[
+        float | None, typer.Option(help="Requests a second, about. Default: by --workers, or what a site bears.")
+    ] = None,
     disruption_seconds: Annotated[
         float, typer.Option(help="Of the load under which things end and come back.")
     ] = 140.0,
@@ -61,6 +77,12 @@ def routing(
     ] = None,
     blocks: Annotated[int | None, typer.Option(help="KV blocks of each engine. Default: by --workers.")] = None,
     speedup: Annotated[float, typer.Option(help="Of the engines, against the mocker's model of one.")] = 0.6,
+    slow_down: Annotated[
+        float,
+        typer.Option(
+            min=1.0, help="All takes so many times longer: engines, think times, loads. For machines of few cores."
+        ),
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="Of texts, sizes and think times.")] = 1,
     python: Annotated[
         Path | None, typer.Option(help="Has ai-dynamo and vllm-router. Default: `kvstrata artifacts environment cpu`.")
@@ -84,30 +106,55 @@ def routing(
     end_by_exception()
     try:
         if reports:
-            text = report.markdown([record.read(file) for file in reports])
+            runs = [record.read(file) for file in reports]
+            text = report.markdown(runs)
             if into is None:
                 print(text, end="")
             else:
-                into.write_text(report.into(into.read_text(), text))
+                into.write_text(report.into(into.read_text(), text, sites=report.of_sites(runs)))
+            return
+        if inventory is not None or cluster_file is not None:
+            # Here and not above: the other benchmarks run on hosts that have none of what the verifier needs.
+            from kvstrata.contract import site_run
+
+            options = site_run.Options(
+                inventory=inventory,
+                cluster_file=cluster_file,
+                through=through,
+                rounds=rounds or site_run.ROUNDS,
+                seconds=seconds or site_run.SECONDS,
+                per_s=per_second,
+                loads="loads" in points,
+                disrupt=disrupt,
+                after_s=after_seconds,
+                seed=seed,
+                arms=arms,
+            )
+            with own_folder(folder or host.default_folder(), "kvstrata-routing-") as place:
+                found = site_run.run_site(options, place, lambda text: _say(log, text))
+            _written(found, output, console)
             return
         chosen = [word.strip() for word in points.split(",") if word.strip()]
         if unknown := sorted(set(chosen) - set(POINTS)) or not chosen:
             raise BenchError(f"--points is {points!r} ({unknown}); allowed: {', '.join(POINTS)}")
+        if slow_down > 1 and set(chosen) != {"loads"}:
+            raise BenchError(f"--slow-down is {slow_down:g} with --points {points!r}; allowed: with loads alone")
         scale = _SCALES[min(_SCALES, key=lambda size: abs(size - workers))]
         plan = Plan(
-            all_arms.chosen(arms, variant or ()),
-            rounds,
-            seconds,
+            tuple(arm.slowed(slow_down) for arm in all_arms.chosen(arms, variant or ())),
+            rounds or 3,
+            seconds or 25.0,
             per_second or scale[0],
             disruption_seconds,
             seed,
             routers,
+            slow_down,
         )
         served_model = served.prepare(
             model, cache_dir() / "models", dtype=None, load_format=None, most_tokens=_MODEL_TOKENS
         )
         environment, _ = local_host.any_environment(python or _node_python())
-        engines = Engines(served_model.path, blocks=blocks or scale[1], speedup=speedup)
+        engines = Engines(served_model.path, blocks=blocks or scale[1], speedup=speedup / slow_down)
         cores = tuple(int(word) for word in router_cores.split(",")) if router_cores else ()
         with own_folder(folder or host.default_folder(), "kvstrata-routing-") as place:
             found = _run(
@@ -116,6 +163,15 @@ def routing(
     except BenchError as error:
         log.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
+    _written(found, output, console)
+
+
+def _say(log: Console, text: str) -> None:
+    log.print(f"[dim]{datetime.now(UTC):%H:%M:%S}[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def _written(found: dict[str, Any], output: Path, console: Console) -> None:
+    """Write and show a run; typer.Exit where it is not good."""
     output.with_name(output.name + ".json").write_text(json.dumps(found, indent=1) + "\n")
     output.with_name(output.name + ".md").write_text(report.markdown([found]))
     report.show(found, console)
@@ -139,7 +195,7 @@ def _run(
     run = Run(notes=[note for note in host.warnings(described) if "BUSY" in note])
 
     def say(text: str) -> None:
-        log.print(f"[dim]{datetime.now(UTC):%H:%M:%S}[/] {escape(text)}", highlight=False, soft_wrap=True)
+        _say(log, text)
 
     logs = output.with_name(output.name + "-logs")
     with LocalTarget(environment, engines, place, logs) as target:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvstrata.bench.statistics import percentile
 from kvstrata.contract.client import Answer
@@ -84,11 +84,32 @@ class Figures:
     hot: Spread | None
     """Of the requests with the shared prefix; None without such."""
     errors: tuple[str, ...]
+    under_way: float | None = None
+    """Requests that each worker had under way on average; None in runs that did not count them."""
+    cores: float | None = None
+    """CPUs that engines, router and client used on average; None where the engines are elsewhere."""
+    waiting: float | None = None
+    """For how long they were ready to run and had no CPU, against the time that answers took: what at most the machine
+    added to an answer. None where the engines are elsewhere."""
 
     @property
     def hit_rate(self) -> float:
         """Cached of all prompt tokens."""
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
+
+
+def in_own_time(found: Figures, slow_down: float) -> Figures:
+    """Return figures of a load whose clock was slowed as they are by that clock."""
+
+    def fast(seconds: float | None) -> float | None:
+        return None if seconds is None else seconds / slow_down
+
+    return replace(
+        found,
+        per_s=found.per_s * slow_down,
+        ttft_p50_s=fast(found.ttft_p50_s),
+        ttft_p99_s=fast(found.ttft_p99_s),
+    )
 
 
 def ratio(values: Sequence[float]) -> float:
@@ -124,6 +145,7 @@ def figures(
         spread=spread(placed, workers),
         hot=spread(hot, workers) if hot else None,
         errors=tuple(dict.fromkeys(answer.error for answer in answers if answer.error))[:5],
+        under_way=held.answering_s / held.seconds / len(workers),
     )
 
 

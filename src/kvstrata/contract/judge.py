@@ -28,6 +28,8 @@ _REACHED = 0.98
 _ENOUGH = 20
 # Of Poisson's numbers with this mean, one of 32 is above 1.3 times the mean in half of all cases.
 _ENOUGH_EACH = 50
+# Of the time that answers took; above, the machine was measured and not the router.
+MOST_WAITING = 0.1
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def locality(arm: str, rounds: Sequence[Figures]) -> Verdict:
             LEAST_LOCALITY,
             f"NOT JUDGED: {resident} turns with a resident prefix; at least {_ENOUGH} are needed",
         )
+    if late := _late(rounds):
+        return Verdict(arm, LOCALITY, None, landed / resident, LEAST_LOCALITY, late)
     share, same = landed / resident, sum(one.same_worker for one in known) / followups
     said = f"{landed} of {resident} resident; {followups - resident} of {followups} evicted everywhere"
     return Verdict(
@@ -73,9 +77,19 @@ def spread(arm: str, rounds: Sequence[Figures], point: str = SPREAD) -> Verdict:
     if each < _ENOUGH_EACH:
         few = f"NOT JUDGED: {each:.0f} requests for each worker, so few that chance alone can exceed the bound"
         return Verdict(arm, point, None, worst, MOST_RATIO, f"{few}; {said}")
+    if late := _late(rounds):
+        return Verdict(arm, point, None, worst, MOST_RATIO, f"{late}; {said}")
     if hot := [figures.hot.requests_ratio for figures in rounds if figures.hot is not None]:
         said += f"; of the requests with the shared prefix {median(hot):.2f}"
     return Verdict(arm, point, worst <= MOST_RATIO, worst, MOST_RATIO, said)
+
+
+def _late(rounds: Sequence[Figures]) -> str | None:
+    """Return why figures are not to be trusted: the machine was too small, or busy with other things."""
+    waiting = [figures.waiting for figures in rounds if figures.waiting is not None]
+    if not waiting or median(waiting) <= MOST_WAITING:
+        return None
+    return f"NOT JUDGED: programs waited for a CPU for {median(waiting):.0%} of the time that answers took"
 
 
 def hits(arm: str, rounds: Sequence[Figures]) -> Verdict:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from kvstrata.contract.client import Answer, Client, Front, Request
 from kvstrata.contract.workload import Conversations, Shape
-
-_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,14 @@ class Load:
     seconds: float
     stream_every: int = 2
     """Each so-manieth conversation is streamed; 0: none."""
+    timeout_s: float = 60.0
+    """Of one attempt."""
+
+    def slowed(self, times: float) -> Load:
+        """Return the same with all times so many times as long."""
+        return replace(
+            self, shape=self.shape.slowed(times), seconds=self.seconds * times, timeout_s=self.timeout_s * times
+        )
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,11 @@ class Held:
         """How long new requests were sent."""
         return self.ended - self.began
 
+    @property
+    def answering_s(self) -> float:
+        """The sum of the times that answers took."""
+        return sum(answer.ended - answer.last_sent for answer in self.answers)
+
 
 async def hold(front: Front, load: Load, conversations: Conversations, seed: int) -> Held:
     """Hold conversations for `load.seconds`; what is under way then is waited for."""
@@ -50,9 +62,10 @@ class Holder:
     def __init__(self, front: Front, load: Load, conversations: Conversations, seed: int) -> None:
         """Begin with nothing sent."""
         self._load, self._conversations = load, conversations
-        self._client = Client(front, _TIMEOUT_S, seed)
+        self._client = Client(front, load.timeout_s, seed)
         self._numbers = count(load.slots)
         self._over = 0.0
+        self._ended = asyncio.Event()
         self.answers: list[Answer] = []
 
     async def run(self) -> Held:
@@ -66,6 +79,11 @@ class Holder:
         finally:
             self._client.close()
         return Held(began, self._over, tuple(self.answers))
+
+    def end(self) -> None:
+        """Send nothing new from now on, however long the load was to last."""
+        self._over = min(self._over, time.monotonic())
+        self._ended.set()
 
     async def _slot(self, number: int) -> None:
         turn, wait_s = self._conversations.begins_at(number, self._load.slots)
@@ -90,5 +108,6 @@ class Holder:
         left = self._over - time.monotonic()
         if seconds >= left:
             return False
-        await asyncio.sleep(seconds)
-        return True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), seconds)
+        return not self._ended.is_set()

@@ -26,6 +26,7 @@ from kvstrata.contract.client import Front
 from kvstrata.contract.ports import ports
 from kvstrata.contract.residency import Batch, cleared, read_batches
 from kvstrata.contract.target import Worker
+from kvstrata.contract.waiting import Meter
 
 _HOST = "127.0.0.1"
 # Programs of the nodes' environment: this one cannot import what they need.
@@ -190,9 +191,9 @@ class LocalTarget:
             self._told += found
         return sorted([*self._told, *self._cleared], key=lambda batch: batch.at)
 
-    def cpu_s(self) -> Mapping[str, float]:
+    def meter(self) -> Meter:
         """See Target."""
-        return {name: child.cpu_s() for name, child in self._processes.running.items()}
+        return Meter(self._processes.running.values())
 
     def kill(self, name: str) -> None:
         """Kill a worker's process at once (SIGKILL), with all workers in it."""

@@ -28,6 +28,7 @@ def to_json(run: Run, plan: Plan, header: Mapping[str, Any]) -> dict[str, Any]:
             "per_s": plan.per_s,
             "disruption_s": plan.disruption_s,
             "routers": plan.routers,
+            "slow_down": plan.slow_down,
             "seed": plan.seed,
         },
         "arms": [_arm(arm) for arm in plan.arms],
@@ -86,6 +87,9 @@ def _figures(found: Figures) -> dict[str, Any]:
                 "cached_tokens",
                 "ttft_p50_s",
                 "ttft_p99_s",
+                "under_way",
+                "cores",
+                "waiting",
             )
         },
         "hit_rate": found.hit_rate,

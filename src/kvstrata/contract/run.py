@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from statistics import median
 from typing import Any
 
 from kvstrata.bench.ending import end_if_told
 from kvstrata.bench.errors import BenchError
 from kvstrata.contract import judge
 from kvstrata.contract.arms import Arm
+from kvstrata.contract.client import Front
 from kvstrata.contract.disruption import Disruption, disrupt
-from kvstrata.contract.figures import Figures, figures
+from kvstrata.contract.figures import Figures, figures, in_own_time
 from kvstrata.contract.load import Load, hold
 from kvstrata.contract.local import LocalTarget
 from kvstrata.contract.overhead import Overhead
@@ -44,6 +46,9 @@ class Plan:
     seed: int = 1
     routers: int = 2
     """That share the load which is disrupted."""
+    slow_down: float = 1.0
+    """How many times longer than said here all takes that takes time: engines, think times, the load itself. The same
+    system by its own clock, for a machine of few cores. Of loads alone: a router's health checks have a real clock."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,6 @@ def shape_for(target: Target, per_s: float, hot_share: float) -> tuple[Shape, in
 
 def loads(target: Target, plan: Plan, run: Run, say: Say) -> None:
     """Points 1, 2, 3 and 6: every arm under both workloads in every round."""
-    names = [worker.name for worker in target.workers]
     scale = tokens_per_word([len(ids) for ids in target.tokens(sample_texts())])
     for turn in range(1, plan.rounds + 1):
         order = random.Random(plan.seed + turn).sample(plan.arms, len(plan.arms))  # noqa: S311
@@ -125,10 +129,10 @@ def loads(target: Target, plan: Plan, run: Run, say: Say) -> None:
                     for workload, hot_share in ((UNIQUE, 0.0), (SHARED, HOT_SHARE)):
                         shape, slots = shape_for(target, plan.per_s, hot_share)
                         run.shapes[workload] = {"slots": slots, **asdict(shape)}
-                        talk = Conversations(shape, plan.seed + turn, f"{arm.name} {turn} {workload}", scale)
-                        held = asyncio.run(hold(front, Load(shape, slots, plan.seconds), talk, plan.seed + turn))
-                        batches = target.events()
-                        found = figures(held, names, batches, target.tokens, target.block_size)
+                        seed, salt = plan.seed + turn, f"{arm.name} {turn} {workload}"
+                        talk = Conversations(shape.slowed(plan.slow_down), seed, salt, scale)
+                        load = Load(shape, slots, plan.seconds).slowed(plan.slow_down)
+                        found = in_own_time(held_figures(target, front, load, talk, seed), plan.slow_down)
                         run.loads.append(LoadFigures(arm.name, turn, workload, found))
                         say(f"round {turn}: {arm.name}: {workload}: {summary(found)}")
             except BenchError as error:
@@ -139,6 +143,21 @@ def loads(target: Target, plan: Plan, run: Run, say: Say) -> None:
         run.notes.append("NOT JUDGED: locality, for nobody listens to KV events here")
     elif missing := lost(told):
         run.notes.append(f"{missing} batches of KV events are missing: locality is not to be trusted")
+    if note := used_note([found.figures for found in run.loads]):
+        run.notes.append(note)
+
+
+def held_figures(target: Target, front: Front, load: Load, talk: Conversations, seed: int) -> Figures:
+    """Hold a load; return its figures, with what it took of this machine where the engines are here."""
+    meter = target.meter()
+    held = asyncio.run(hold(front, load, talk, seed))
+    used = None if meter is None else meter.used()
+    told = target.events()
+    # No prompt of another load begins as any of this one does: what was in caches before does not matter.
+    batches = None if told is None else [batch for batch in told if batch.at >= held.began]
+    names = [worker.name for worker in target.workers]
+    found = figures(held, names, batches, target.tokens, target.block_size)
+    return found if used is None else replace(found, cores=used.cores, waiting=used.waiting(held.answering_s))
 
 
 def disruptions(target: LocalTarget, plan: Plan, run: Run, say: Say) -> None:
@@ -163,6 +182,21 @@ def disruptions(target: LocalTarget, plan: Plan, run: Run, say: Say) -> None:
             )
 
 
+def used_note(found: Sequence[Figures]) -> str | None:
+    """Return what loads took of this machine, and whether it was too small for them; None where nobody measured it."""
+    cores = [one.cores for one in found if one.cores is not None]
+    waiting = [one.waiting for one in found if one.waiting is not None]
+    if not cores:
+        return None
+    said = f"engines, router and client used {median(cores):.2f} CPUs in the median load"
+    if not waiting:
+        return f"{said}; NOT KNOWN whether they waited for one"
+    said += f", and waited for one for {median(waiting):.1%} of the time that answers took"
+    said += f", {max(waiting):.1%} in the worst"
+    late = sum(one > judge.MOST_WAITING for one in waiting)
+    return f"{said}. NOT TRUSTED, above {judge.MOST_WAITING:.0%}: {late} of {len(waiting)} loads" if late else said
+
+
 def summary(found: Figures) -> str:
     """Return the figures in a line."""
     local = found.locality
@@ -171,4 +205,7 @@ def summary(found: Figures) -> str:
         f"{found.requests} requests ({found.per_s:.0f}/s), {share}, max/mean {found.spread.requests_ratio:.2f} and "
         f"{found.spread.computed_ratio:.2f}, {found.hit_rate:.1%} cached, {found.failed} failed, "
         f"{found.retried} retried"
+        + ("" if found.under_way is None else f", {found.under_way:.1f} under way in each")
+        + ("" if found.cores is None else f", {found.cores:.2f} CPUs used")
+        + ("" if found.waiting is None else f", {found.waiting:.1%} of the time waited for one")
     )

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from kvstrata.contract.arms import Arm
 from kvstrata.contract.client import Front
 from kvstrata.contract.residency import Batch
+from kvstrata.contract.waiting import Meter
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Target(Protocol):
     def events(self) -> list[Batch] | None:
         """Return all of the workers' KV events until now, by time; None if nobody listens."""
 
-    def cpu_s(self) -> Mapping[str, float]:
-        """Return the processor seconds that each of its processes used until now."""
+    def meter(self) -> Meter | None:
+        """Return what counts the use of this machine by all that runs on it for the target now; None: nothing does."""
 
     def describe(self) -> Mapping[str, Any]:
         """Return what it is, for the report."""

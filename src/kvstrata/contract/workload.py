@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvstrata.verify.synthetic import words
 
@@ -59,6 +59,10 @@ class Shape:
         """Of a conversation in the middle of its life, which is what it takes in a cache on average."""
         grown = (self.more + self.output) * (self.turns - 1) / 2
         return self.first + grown + self.hot_share * self.hot_tokens
+
+    def slowed(self, times: float) -> Shape:
+        """Return the same with waits that are so many times as long."""
+        return replace(self, short_think_s=self.short_think_s * times, long_think_s=self.long_think_s * times)
 
     @property
     def think_s(self) -> float:
