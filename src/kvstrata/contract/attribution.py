@@ -13,8 +13,8 @@ from dataclasses import replace
 from kvstrata.contract.client import Answer
 from kvstrata.contract.residency import Batch, Residency
 
-# How late an event may come, and how far two machines' clocks may be apart after correction.
-_SLACK_S = 2.0
+# How late an event may come, and how far two machines' clocks may be apart after their correction.
+_LATE_S, _APART_S = 2.0, 0.1
 
 
 def attributed(
@@ -45,12 +45,16 @@ def attributed(
 
 
 def _worker(answer: Answer, stores: Sequence[tuple[float, str]]) -> str | None:
-    """The last one that stored it for the attempt that was answered; or for one before, whose block it found again."""
-    until = answer.ended + _SLACK_S
-    for since in (answer.last_sent - _SLACK_S, answer.sent - _SLACK_S):
-        if told := [worker for at, worker in stores if since <= at <= until]:
-            return told[-1]
-    return None
+    """The first one that stored it for the attempt that was answered: the next turn may store it again elsewhere.
+
+    Without any, an attempt before was computed in vain, and found again by this one.
+    """
+    since, until = answer.last_sent - _APART_S, answer.ended + _LATE_S
+    for at, worker in stores:
+        if since <= at <= until:
+            return worker
+    before = [worker for at, worker in stores if answer.sent - _APART_S <= at < since]
+    return before[-1] if before else None
 
 
 def disagreements(before: Sequence[Answer], after: Sequence[Answer]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from kvstrata.contract.arms import ROUTER, Arm
 from kvstrata.contract.client import Answer
@@ -13,6 +14,7 @@ from kvstrata.contract.figures import locality
 from kvstrata.contract.load import Holder, Load
 from kvstrata.contract.local import LocalTarget
 from kvstrata.contract.residency import Batch
+from kvstrata.contract.target import Worker
 from kvstrata.contract.workload import Conversations
 
 KILLED, RESTARTED, JOINED = "worker killed and back", "router restarted", "worker joined"
@@ -103,20 +105,33 @@ async def disrupt(
     batches = target.events()
     ends = [start for _, start, _ in events[1:]] + [held.ended]
     return [
-        _judge(target, what, start, end, until, held.answers, batches or [])
+        judge_event(target, what, start, end, until, held.answers, batches or [])
         for (what, start, end), until in zip(events, ends, strict=True)
     ]
 
 
-def _judge(
-    target: LocalTarget,
+class Known(Protocol):
+    """What must be known of a target to judge an event: see Target."""
+
+    block_size: int
+
+    @property
+    def workers(self) -> Sequence[Worker]: ...  # noqa: D102
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]: ...  # noqa: D102
+
+
+def judge_event(
+    target: Known,
     what: str,
     start: float,
     end: float,
     until: float,
     answers: Sequence[Answer],
     batches: Sequence[Batch],
+    enough: int = _ENOUGH,
 ) -> Disruption:
+    """Return what an event from `start` to `end` did to the requests that it met, and to those until `until`."""
     # Also those that were under way when it happened.
     met = [answer for answer in answers if answer.ended >= start and answer.sent < until]
     failed = [answer for answer in met if not answer.ok]
@@ -131,7 +146,7 @@ def _judge(
             before = [answer for answer in answers if answer.ok and answer.last_sent < begin]
             judged = {(answer.request.conversation, answer.request.turn) for answer in window}
             one = locality([*before, *window], names, batches, target.tokens, target.block_size, judged)
-            if one.resident >= _ENOUGH and one.share is not None:
+            if one.resident >= enough and one.share is not None:
                 found = one.share
             else:
                 stop += WINDOW_S

@@ -24,6 +24,7 @@ HEADS = (
     "shared: hit rate",
 )
 _HEAD_LINES = 2
+_COUNTED = ("requests", "own_cache", "other_tiers", "computed")
 _OVERHEAD = (
     "reached_per_s",
     "routed_p50_ms",
@@ -35,6 +36,8 @@ _OVERHEAD = (
     "client_cores",
 )
 _BEGIN, _END = "<!-- kvstrata bench routing --report -->", "<!-- end -->"
+_BEGIN_SITES = "<!-- kvstrata bench routing -i INVENTORY, --report -->"
+SITE = "site"
 UNIQUE, SHARED = "conversations", "shared prefix"
 
 
@@ -50,10 +53,23 @@ def where(run: Mapping[str, Any]) -> str:
     host, target, plan = run["host"], run["target"], run["plan"]
     versions = target["versions"]
     programs = ", ".join(f"{name} {versions[name]}" for name in ("vllm-router", "ai-dynamo") if name in versions)
+    slow_down = plan.get("slow_down", 1.0)
+    clock = (
+        "" if slow_down == 1 else f"; the clock slowed {slow_down:g} times, so {slow_down * plan['seconds']:g} s each"
+    )
     return (
         f"{run['created'][:10]}, {host['cpu']}, {host['cores']} cores, {host['memory_bytes'] / GIB:.0f} GiB, Linux "
-        f"{host['kernel']}; {programs}; {target['workers']} workers ({target['kind']}); {plan['rounds']} rounds of "
-        f"{plan['seconds']:g} s at about {plan['per_s']:g} requests/s, seed {plan['seed']}"
+        f"{host['kernel']}; {programs}; {target['workers']} workers ({_kind(target)}); {plan['rounds']} rounds of "
+        f"{plan['seconds']:g} s at about {plan['per_s']:g} requests/s, seed {plan['seed']}{clock}"
+    )
+
+
+def _kind(target: Mapping[str, Any]) -> str:
+    if target["kind"] != SITE:
+        return str(target["kind"])
+    return (
+        f"site {target['site']}, profile {target['profile']}, {target['model']} on {target['accelerator']}, each with "
+        f"{target['kv_blocks']} KV blocks of {target['block_size']} tokens, through the {target['through']}"
     )
 
 
@@ -88,6 +104,7 @@ def markdown(runs: Sequence[Mapping[str, Any]]) -> str:
     table += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for run in runs for row in rows(run)]
     parts = [
         "\n".join(table) if len(table) > _HEAD_LINES else "",
+        _sources(runs),
         _disruptions(runs),
         _overheads(runs),
         _saturations(runs),
@@ -96,17 +113,30 @@ def markdown(runs: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def into(page: str, text: str) -> str:
-    """Return a page with the text between its two marks.
+def into(page: str, text: str, *, sites: bool = False) -> str:
+    """Return a page with the text between its two marks: those for deployed sites, or for mocked engines.
 
     Raises:
         BenchError: the page has no such marks.
     """
-    before, begin, rest = page.partition(_BEGIN)
+    mark = _BEGIN_SITES if sites else _BEGIN
+    before, begin, rest = page.partition(mark)
     _, end, after = rest.partition(_END)
     if not begin or not end:
-        raise BenchError(f"--into: the page has no lines {_BEGIN} and {_END}")
+        raise BenchError(f"--into: the page has no lines {mark} and {_END}")
     return f"{before}{begin}\n\n{text}\n{end}{after}"
+
+
+def of_sites(runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether runs are of deployed sites.
+
+    Raises:
+        BenchError: some are and some are not: each kind has its own place on a page.
+    """
+    kinds = {bool(run["target"]["kind"] == SITE) for run in runs}
+    if len(kinds) != 1:
+        raise BenchError("--report names runs of a deployed site and of mocked engines; allowed: one kind at a time")
+    return kinds.pop()
 
 
 def _cells(run: Mapping[str, Any], arm: str) -> list[str]:
@@ -134,6 +164,24 @@ def _cells(run: Mapping[str, Any], arm: str) -> list[str]:
         marked("hot", _median([one["spread"]["requests_ratio"] for one in shared])),
         _share(sum(one["cached_tokens"] for one in shared), sum(one["prompt_tokens"] for one in shared)),
     ]
+
+
+def _sources(runs: Sequence[Mapping[str, Any]]) -> str:
+    """What engines of sites counted: a router can aim at the first share alone."""
+    lines = []
+    for run in runs:
+        totals: dict[tuple[str, str], dict[str, int]] = {}
+        for one in run.get("sources", ()):
+            total = totals.setdefault((one["arm"], one["workload"]), dict.fromkeys(_COUNTED, 0))
+            for engine in one["engines"].values():
+                for name in _COUNTED:
+                    total[name] += engine[name]
+        for (arm, workload), total in totals.items():
+            tokens = sum(total[name] for name in _COUNTED[1:])
+            shares = " | ".join(_share(total[name], tokens) for name in _COUNTED[1:])
+            lines.append(f"| {arm} | {workload} | {total['requests']} | {tokens} | {shares} |")
+    head = "| arm | workload | requests | prompt tokens | own cache | LMCache and stores | computed |\n"
+    return head + "|---|---|---:|---:|---:|---:|---:|\n" + "\n".join(lines) if lines else ""
 
 
 def _disruptions(runs: Sequence[Mapping[str, Any]]) -> str:
