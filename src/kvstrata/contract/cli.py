@@ -28,8 +28,9 @@ from kvstrata.paths import PROJECT, cache_dir
 
 _WIDTH = 200
 POINTS = ("loads", "disruption", "overhead", "throughput")
-# What two cores bear, and caches in which a conversation stays for some seconds.
-_SCALES = {2: (24.0, 2500), 8: (60.0, 2000), 32: (120.0, 1500)}
+# Of each mocked engine, however many there are: so many requests a second that some are under way in it at a time, and
+# so small a cache that four times more conversations than fit come round more than twice in the seconds of a load.
+_PER_S, _BLOCKS, _SECONDS = 7.5, 600, 12.5
 _FEW = 3
 _TOGETHER = 8
 _MODEL_TOKENS = 16384
@@ -61,9 +62,9 @@ def routing(
         "loads,disruption,overhead"
     ),
     rounds: Annotated[int | None, typer.Option(min=1, help="Over all arms. Default: 3, on a site 1.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=2.0, help="Of each load. Default: 25, on a site 150.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=2.0, help="Of each load. Default: 12.5, on a site 150.")] = None,
     per_second: Annotated[
-        float | None, typer.Option(help="Requests a second, about. Default: by --workers, or what a site bears.")
+        float | None, typer.Option(help="Requests a second, about. Default: 7.5 for each worker, or what a site bears.")
     ] = None,
     disruption_seconds: Annotated[
         float, typer.Option(help="Of the load under which things end and come back.")
@@ -75,7 +76,7 @@ def routing(
     router_cores: Annotated[
         str | None, typer.Option(help="CPUs that point 5 gives the router alone, such as 0,1. Default: no such limit.")
     ] = None,
-    blocks: Annotated[int | None, typer.Option(help="KV blocks of each engine. Default: by --workers.")] = None,
+    blocks: Annotated[int, typer.Option(min=100, help="KV blocks of each engine.")] = _BLOCKS,
     speedup: Annotated[float, typer.Option(help="Of the engines, against the mocker's model of one.")] = 0.6,
     slow_down: Annotated[
         float,
@@ -139,12 +140,11 @@ def routing(
             raise BenchError(f"--points is {points!r} ({unknown}); allowed: {', '.join(POINTS)}")
         if slow_down > 1 and set(chosen) != {"loads"}:
             raise BenchError(f"--slow-down is {slow_down:g} with --points {points!r}; allowed: with loads alone")
-        scale = _SCALES[min(_SCALES, key=lambda size: abs(size - workers))]
         plan = Plan(
             tuple(arm.slowed(slow_down) for arm in all_arms.chosen(arms, variant or ())),
             rounds or 3,
-            seconds or 25.0,
-            per_second or scale[0],
+            seconds or _SECONDS,
+            per_second or _PER_S * workers,
             disruption_seconds,
             seed,
             routers,
@@ -154,7 +154,7 @@ def routing(
             model, cache_dir() / "models", dtype=None, load_format=None, most_tokens=_MODEL_TOKENS
         )
         environment, _ = local_host.any_environment(python or _node_python())
-        engines = Engines(served_model.path, blocks=blocks or scale[1], speedup=speedup / slow_down)
+        engines = Engines(served_model.path, blocks=blocks, speedup=speedup / slow_down)
         cores = tuple(int(word) for word in router_cores.split(",")) if router_cores else ()
         with own_folder(folder or host.default_folder(), "kvstrata-routing-") as place:
             found = _run(
@@ -192,7 +192,8 @@ def _run(
 ) -> dict[str, Any]:
     began, created = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     described = host.describe(procfs.mount_of(place))
-    run = Run(notes=[note for note in host.warnings(described) if "BUSY" in note])
+    # Loads measure themselves whether others were in their way.
+    run = Run(notes=[note for note in host.warnings(described) if "BUSY" in note and set(points) != {"loads"}])
 
     def say(text: str) -> None:
         _say(log, text)
