@@ -180,7 +180,7 @@ def test_differences_name_what_is_missing_added_and_changed() -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "kv_dtype", "expected"),
-    [("float32", "auto", 1e-3), ("bfloat16", "auto", 0.1), ("float16", "float16", 0.02), ("bfloat16", "fp8", 0.25)],
+    [("float32", "auto", 0.02), ("bfloat16", "auto", 0.1), ("float16", "float16", 0.02), ("bfloat16", "fp8", 0.25)],
 )
 def test_the_tolerance_is_wider_where_numbers_are_coarser(dtype: str, kv_dtype: str, expected: float) -> None:
     assert judge.tolerance(dtype, kv_dtype) == expected

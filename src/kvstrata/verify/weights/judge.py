@@ -11,8 +11,10 @@ from kvstrata.verify.weights.record import Known
 type Answers = Sequence[float]
 
 # By how much the log probabilities of the same tokens may differ on average, by what the model computes in: sums in
-# another order, another kernel for another batch. Other weights differ by whole numbers.
-TOLERANCE = {"float32": 1e-3, "float": 1e-3, "float16": 0.02, "half": 0.02, "bfloat16": 0.1, "auto": 0.1}
+# another order, another kernel for another batch. Other weights differ by whole numbers. In float32 the answers of some
+# forty starts of one engine on a CPU were equal to the last digit, but those of one start were 2.4e-3 apart, by a cause
+# that was not found, with every file as recorded: a bound of 1e-3 called that other weights.
+TOLERANCE = {"float32": 0.02, "float": 0.02, "float16": 0.02, "half": 0.02, "bfloat16": 0.1, "auto": 0.1}
 COARSE = 0.25
 
 
