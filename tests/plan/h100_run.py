@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from kvstrata.plan.simulate import Outcome, Setup, Simulation
+from kvstrata.plan.held import held
+from kvstrata.plan.simulate import Outcome, Setup
 from kvstrata.plan.tiers import Tier
 from kvstrata.plan.workload import Workload
 from tests.plan.samples import GB, dram, engine, ssd
@@ -44,11 +45,7 @@ class Row:
     def predicted(self) -> Outcome:
         """Return the simulated run: 400 conversations, or the second time that they are held."""
         setup = Setup(engine(kv_cache_gib=CAP_GIB), self.tiers, 1, 1, 256)
-        passes = 2 if self.second_pass else 1
-        workload = Workload()
-        held = workload.conversations
-        simulation = Simulation(setup, workload, workload.active, 0.0, seed=1)
-        return simulation.run(held * passes, held * (passes - 1), distinct=held, to_the_end=True)
+        return held(setup, Workload(), 2 if self.second_pass else 1)
 
 
 ALONE = Row("vLLM alone", 2186, 0.734, 1.284, 0.24)

@@ -13,6 +13,7 @@ from kvstrata.bench.workloads import multi_turn
 from kvstrata.plan.caches import BLOCK, Hbm, Offload
 from kvstrata.plan.curve import curve, sets
 from kvstrata.plan.engine import REQUEST_OVERHEAD_S
+from kvstrata.plan.held import held
 from kvstrata.plan.reading import BadInputError
 from kvstrata.plan.simulate import Outcome, Setup, Simulation
 from kvstrata.plan.tiers import Tier, TierName
@@ -110,12 +111,16 @@ def test_a_faster_tier_serves_no_less(seed: int, rate: float, more: float) -> No
     assert fast > 0.93 * slow
 
 
-@given(sizes=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 300)), max_size=60))
-def test_hbm_never_holds_more_than_there_is(sizes: list[tuple[int, int]]) -> None:
-    hbm, running = Hbm(640), dict[int, int]()
-    for conversation, tokens in sizes:
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 300), st.integers(0, 80)), max_size=60),
+    block=st.sampled_from((16, 128)),
+)
+def test_hbm_never_holds_more_than_there_is(sizes: list[tuple[int, int, int]], block: int) -> None:
+    hbm, running = Hbm(640, block), dict[int, int]()
+    for conversation, tokens, grown in sizes:
         if conversation in running:
-            hbm.end(conversation, running.pop(conversation))
+            held = running.pop(conversation)
+            hbm.end(conversation, held + grown, held)
         elif hbm.admit(conversation, tokens) is not None:
             running[conversation] = tokens
         held = sum(hbm.held(one) for one in range(6))
@@ -126,9 +131,38 @@ def test_the_oldest_loses_its_tail_first() -> None:
     hbm = Hbm(640)
     for conversation in (1, 2):
         assert hbm.admit(conversation, 320) == 0
-        hbm.end(conversation, 320)
+        hbm.end(conversation, 320, 320)
     assert hbm.admit(3, 32) == 0
     assert (hbm.held(1), hbm.held(2)) == (288, 320)
+
+
+def test_what_an_answer_took_beside_what_it_began_with_is_taken_from_the_oldest() -> None:
+    hbm = Hbm(640)
+    assert hbm.admit(1, 320) == 0
+    hbm.end(1, 320, 320)
+    assert hbm.admit(2, 288) == 0
+    hbm.end(2, 352, 288)
+    assert (hbm.held(1), hbm.held(2)) == (288, 352)
+
+
+def test_a_prefix_is_kept_in_whole_blocks() -> None:
+    hbm = Hbm(1024, 128)
+    hbm.admit(1, 300)
+    hbm.end(1, 300, 300)
+    assert hbm.held(1) == 256
+
+
+def test_a_second_pass_begins_when_the_first_has_ended_and_counts_alone() -> None:
+    once = replace(ONE, conversations=2, active=2)
+    cold, warm = held(setup(), once), held(setup(), once, passes=2)
+    assert cold.requests == warm.requests == 6
+    assert cold.prompt_tokens == warm.prompt_tokens
+    # HBM holds both conversations, answers included, so in the second pass even first turns find their prompts.
+    assert [share == 0 for share in cold.cached].count(True) == 2
+    assert min(warm.cached) > 0.9
+    assert max(warm.ttft_s) < max(cold.ttft_s)
+    assert cold.median_where(0.0, 0.0) == pytest.approx(max(cold.ttft_s), rel=0.5)
+    assert warm.median_where(0.0, 0.0) is None
 
 
 def test_running_sequences_are_not_pushed_out() -> None:

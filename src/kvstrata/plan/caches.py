@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kvstrata.bench.policy import L1, L2
 
 BLOCK = 16
-"""vLLM's block: what its prefix cache counts in."""
+"""vLLM's block on GPUs, in tokens: what its prefix cache counts in."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ NOTHING = Found(0, 0, 0)
 class Hbm:
     """vLLM's KV cache: running sequences, and in what is left the ended ones, by last use, tails first to go."""
 
-    def __init__(self, tokens: int) -> None:
-        """Hold at most `tokens`."""
+    def __init__(self, tokens: int, block: int = BLOCK) -> None:
+        """Hold at most `tokens`, in blocks of so many."""
+        self._block = block
         self._free = tokens
         self._kept: OrderedDict[int, int] = OrderedDict()
         self._idle = 0
@@ -50,24 +51,31 @@ class Hbm:
         mine = self._kept.pop(conversation, 0)
         self._free += mine
         self._idle -= mine
-        while self._free < tokens:
+        self._make_room(tokens)
+        self._free -= tokens
+        return mine
+
+    def end(self, conversation: int, tokens: int, held: int) -> None:
+        """Keep an ended sequence of `tokens` as a prefix for later; `held` of them were taken when it began."""
+        whole = tokens // self._block * self._block
+        self._free += held
+        self._make_room(whole)
+        whole = min(whole, self._free // self._block * self._block)
+        self._free -= whole
+        self._idle += whole
+        self._kept[conversation] = whole
+
+    def _make_room(self, tokens: int) -> None:
+        """Evict what was not used for the longest time until so many tokens are free, or nothing is left."""
+        while self._free < tokens and self._kept:
             oldest, kept = next(iter(self._kept.items()))
-            gone = min(kept, -(-(tokens - self._free) // BLOCK) * BLOCK)
+            gone = min(kept, -(-(tokens - self._free) // self._block) * self._block)
             self._free += gone
             self._idle -= gone
             if gone == kept:
                 del self._kept[oldest]
             else:
                 self._kept[oldest] = kept - gone
-        self._free -= tokens
-        return mine
-
-    def end(self, conversation: int, tokens: int) -> None:
-        """Keep an ended sequence as a prefix for later."""
-        whole = tokens // BLOCK * BLOCK
-        self._free += tokens - whole
-        self._idle += whole
-        self._kept[conversation] = whole
 
 
 class Offload:

@@ -11,8 +11,11 @@ import typer
 from rich.markup import escape
 
 from kvstrata.bench import terminal
+from kvstrata.bench.errors import BenchError
+from kvstrata.bench.serving.report_file import read as read_bench
 from kvstrata.cluster import DescribeError, InvalidClusterError, describe, load
-from kvstrata.plan import report
+from kvstrata.plan import against_text, report
+from kvstrata.plan.against import compare
 from kvstrata.plan.assess import LENGTHS, Plan, Question, assess
 from kvstrata.plan.config_json import read_config
 from kvstrata.plan.curve import THINK_S
@@ -28,10 +31,13 @@ from kvstrata.plan.shape import Shape
 BAD_INPUT = 2
 # Wide enough for the table of figures where no terminal says its width.
 _PLAIN_WIDTH = 150
+_WIDE = 220
 
 
 def plan(
-    node: Annotated[str, typer.Option("--node", "-n", help="A node's YAML or JSON file, or as 8xH100-SXM.")],
+    node: Annotated[
+        str | None, typer.Option("--node", "-n", help="A node's YAML or JSON file, or as 8xH100-SXM.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="config.json, a model's folder, or a name as Llama-3.1-8B.")
     ] = None,
@@ -66,11 +72,17 @@ def plan(
         list[float] | None, typer.Option(min=0, help="Seconds that users think, on average; several.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the simulated conversations.")] = 1,
+    against: Annotated[
+        Path | None, typer.Option(help="Predict what this file of bench serve measured, and compare; other exit codes.")
+    ] = None,
     simulate: Annotated[bool, typer.Option(help="Simulate the working-set curve and the wear.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the report.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON into this file.")] = None,
 ) -> None:
-    """Tell which tiers pay, before anything is bought. Exit 0: every tier pays, 1: one would hurt, 2: bad input."""
+    """Tell which tiers pay, before anything is bought. Exit 0: every tier pays, 1: one would hurt, 2: bad input.
+
+    With --against: 0: all predictions within 15 %, 1: some are off, 2: bad input.
+    """
     changes: dict[str, Any] = {
         "nodes": nodes,
         "tensor_parallel": tensor_parallel,
@@ -89,12 +101,15 @@ def plan(
         simulated=simulate,
     )
     try:
-        site = _site(node, model, inventory, cluster)
-        given = {name: value for name, value in changes.items() if value is not None}
-        site = replace(site, deployment=replace(site.deployment, **given))
         baselines = Measured()
         for path in measured or ():
             baselines = baselines.over(read_measured(path))
+        if against is not None:
+            status = _compare(against, node, model, baselines, as_json, output)
+            raise typer.Exit(status)
+        site = _site(_needed(node), model, inventory, cluster)
+        given = {name: value for name, value in changes.items() if value is not None}
+        site = replace(site, deployment=replace(site.deployment, **given))
         found = assess(site.node, site.deployment, baselines, question)
         _deliver(found, site.notes, as_json, output)
     except (BadInputError, DescribeError, InvalidClusterError) as error:
@@ -115,6 +130,31 @@ def _site(node: str, model: str | None, inventory: Path | None, cluster: Path | 
     return FromInventory(hardware, Deployment(shape), ())
 
 
+def _needed(node: str | None) -> str:
+    if node is None:
+        raise BadInputError("--node", None, "a node's file, or a name as 8xH100-SXM; or --against")
+    return node
+
+
+def _compare(
+    file: Path, node: str | None, model: str | None, measured: Measured, as_json: bool, output: Path | None
+) -> int:
+    """Print predictions beside what a benchmark measured; return the exit code."""
+    try:
+        record = read_bench(file)
+    except BenchError as error:
+        raise BadInputError("--against", str(file), f"what bench serve wrote ({error})") from None
+    gpu = _node(node).gpu if node else None
+    found = compare(record, _shape(model) if model else None, gpu, measured)
+    text = json.dumps(against_text.as_document(found), indent=1)
+    if as_json:
+        typer.echo(text)
+    else:
+        against_text.show(found, terminal.console(_WIDE))
+    _write(output, text)
+    return int(found.off)
+
+
 def _node(given: str) -> Node:
     path = Path(given)
     return read_node(path) if path.suffix or path.exists() else named_node(given)
@@ -131,9 +171,13 @@ def _deliver(found: Plan, notes: tuple[str, ...], as_json: bool, output: Path | 
         typer.echo(document)
     else:
         report.show(found, terminal.console(_PLAIN_WIDTH), notes)
+    _write(output, document)
+
+
+def _write(output: Path | None, text: str) -> None:
     if output:
         try:
-            output.write_text(document + "\n")
+            output.write_text(text + "\n")
         except OSError as error:
             raise BadInputError("--output", str(output), f"a file that can be written ({error.strerror})") from None
 

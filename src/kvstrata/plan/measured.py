@@ -176,21 +176,32 @@ def measured_engine(engine: Engine, measured: Measured) -> Engine:
         return replace(engine, mfu=measured.mfu)
     if measured.cold is None:
         return engine
-    return replace(engine, mfu=_fitted_mfu(engine, measured.cold))
+    cold = measured.cold
+    return replace(engine, mfu=fitted_mfu(engine, cold.prompt_tokens, cold.ttft_s, cold.source))
 
 
-def _fitted_mfu(engine: Engine, cold: Hit) -> Figure:
-    """Return the MFU at which the prediction of a cold prompt is its measured time, by halving."""
+def fitted_mfu(engine: Engine, tokens: int, ttft_s: float, source: str) -> Figure:
+    """Return the MFU at which the prediction of a cold prompt is its measured time, by halving.
+
+    Args:
+        engine: what computed it; its own MFU does not matter.
+        tokens: of the prompt.
+        ttft_s: seconds until its first token, alone.
+        source: who measured it.
+
+    Raises:
+        BadInputError: the GPU could not do it so quickly at its peak.
+    """
     low, high = 1e-6, 1.0
-    if _with_mfu(engine, high).prefill_s(cold.prompt_tokens) > cold.ttft_s:
-        raise BadInputError("measured cold TTFT", cold.ttft_s, "more than the GPU needs at its peak: is it this GPU?")
+    if _with_mfu(engine, high).prefill_s(tokens) > ttft_s:
+        raise BadInputError("measured cold TTFT", ttft_s, "more than the GPU needs at its peak: is it this GPU?")
     for _ in range(60):
         middle = (low * high) ** 0.5
-        if _with_mfu(engine, middle).prefill_s(cold.prompt_tokens) > cold.ttft_s:
+        if _with_mfu(engine, middle).prefill_s(tokens) > ttft_s:
             low = middle
         else:
             high = middle
-    return Figure(high, Basis.MEASURED, f"{cold.source}: {cold.prompt_tokens} tokens in {cold.ttft_s:.3g} s")
+    return Figure(high, Basis.MEASURED, f"{source}: {tokens} tokens in {ttft_s:.3g} s")
 
 
 def _with_mfu(engine: Engine, mfu: float) -> Engine:

@@ -6,7 +6,8 @@ holding up the others. Loads of a tier come one after another at the replica's s
 `min_load_gbps` a load that would arrive later than computing takes is cut, as kvstrata.l2.breakeven does.
 
 Left out: writes to the drives take nothing from reads (kvstrata.l2 lets loads go first), preemption (a sequence starts
-when its prompt and answer fit), time that copies between HBM and DRAM take from the GPU, and what LMCache itself needs.
+when its prompt and half of its answer fit), time that copies between HBM and DRAM take from the GPU, and what LMCache
+itself needs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from kvstrata.plan.caches import NOTHING, Found, Hbm, Offload
+from kvstrata.plan.caches import BLOCK, NOTHING, Found, Hbm, Offload
 from kvstrata.plan.engine import REQUEST_OVERHEAD_S, Engine
 from kvstrata.plan.tiers import Tier, TierName
 from kvstrata.plan.workload import Turn, Workload, conversations
@@ -37,6 +38,7 @@ class Setup:
     """Replicas of the site, which share the drives' capacity."""
     chunk_tokens: int
     min_load_gbps: float = 0.0
+    block_tokens: int = BLOCK
 
     def chunks(self, name: TierName) -> int:
         """Return how many chunks this replica's share of a tier holds."""
@@ -62,11 +64,17 @@ class Outcome:
     ssd_tokens: int = 0
     written_bytes: float = 0.0
     ttft_s: list[float] = field(default_factory=list)
+    cached: list[float] = field(default_factory=list)
+    """Of each request in `ttft_s`, the share of its prompt that came from any cache."""
 
     def quantile(self, share: float) -> float:
         """Return the TTFT that this share of requests did not exceed, by nearest rank; 0 without requests."""
-        ordered = sorted(self.ttft_s)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+        return _rank(self.ttft_s, share)
+
+    def median_where(self, least: float, most: float) -> float | None:
+        """Return the median TTFT of the requests of which such a share was cached; None without one."""
+        chosen = [ttft for ttft, share in zip(self.ttft_s, self.cached, strict=True) if least <= share <= most]
+        return _rank(chosen, 0.5) if chosen else None
 
     @property
     def output_per_s(self) -> float:
@@ -77,6 +85,11 @@ class Outcome:
     def hit_rate(self) -> float:
         """Tokens from any cache / all prompt tokens."""
         return (self.hbm_tokens + self.dram_tokens + self.ssd_tokens) / max(1, self.prompt_tokens)
+
+
+def _rank(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 @dataclass
@@ -92,16 +105,21 @@ class _Request:
     def total(self) -> int:
         return self.turn.prompt + self.turn.output
 
+    @property
+    def held(self) -> int:
+        """Tokens of HBM that it takes while it runs: vLLM adds blocks as the answer grows, on average half of them."""
+        return self.turn.prompt + self.turn.output // 2
+
 
 class Simulation:
-    """One run, for one call of `run`."""
+    """Users and the caches that they fill. A second call of `run` finds the caches as the first one left them."""
 
     def __init__(self, setup: Setup, workload: Workload, users: int, think_s: float, seed: int) -> None:
         """Prepare `users` users of one replica, who think `think_s` seconds (exponential, mean) between their turns."""
         self._setup, self._users, self._think = setup, users, think_s
         self._rng = random.Random(seed)  # noqa: S311 - a workload, no secret
         self._source = conversations(workload, seed)
-        self._hbm = Hbm(setup.engine.hbm_tokens)
+        self._hbm = Hbm(setup.engine.hbm_tokens, setup.block_tokens)
         chunks = {name: setup.chunks(name) for name in TierName}
         self._offload = Offload(setup.chunk_tokens, chunks[TierName.DRAM], chunks[TierName.SSD])
         self._tier_free = dict.fromkeys(TierName, 0.0)
@@ -124,7 +142,7 @@ class Simulation:
         """Hold conversations one after another and return what happened in a part of the run.
 
         Args:
-            held: conversations to begin.
+            held: conversations to begin, those of earlier calls included.
             counted_from: counting starts when this one begins, and ends when no further one can.
             distinct: after so many the same ones are held again; 0 is never.
             to_the_end: count until the last user is gone, as a benchmark does.
@@ -133,7 +151,8 @@ class Simulation:
             ValueError: when a conversation is longer than all of HBM.
         """
         self._todo, self._from, self._distinct = held, counted_from, distinct
-        for user in range(min(self._users, held)):
+        self._exhausted = False
+        for user in range(min(self._users, held - self._begun)):
             self._next_turn(user, self._rng.random() * self._think)
         while (self._arrivals or self._loading or self._blocked or self._ready or self._running) and (
             to_the_end or not self._exhausted
@@ -184,7 +203,7 @@ class Simulation:
             self._ready.append(heapq.heappop(self._loading)[2])
 
     def _start(self, request: _Request) -> bool:
-        here = self._hbm.admit(request.conversation, request.total)
+        here = self._hbm.admit(request.conversation, request.held)
         if here is None:
             return False
         here = min(here, request.turn.prompt - 1)
@@ -262,9 +281,10 @@ class Simulation:
         out.ssd_tokens += found.ssd
         out.output_tokens += turn.output
         out.ttft_s.append(self._now - request.arrived + REQUEST_OVERHEAD_S.value)
+        out.cached.append(found.cached / turn.prompt)
 
     def _end(self, request: _Request) -> None:
         self._context -= request.total - 1
-        self._hbm.end(request.conversation, request.total)
+        self._hbm.end(request.conversation, request.total, request.held)
         think = self._rng.expovariate(1 / self._think) if self._think else 0.0
         self._next_turn(request.user, think)

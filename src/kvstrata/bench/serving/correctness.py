@@ -7,8 +7,9 @@ two is the machine's own doing. In the others only the engine's cache is emptied
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -37,6 +38,8 @@ class Answer:
     cached_tokens: int | None
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
+    seconds: float | None = None
+    """From the request to the whole answer, while nothing else was asked; None in files from before this was kept."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,11 @@ def ask(
                 "logprobs": 0,
             }
             try:
+                began = time.monotonic()
                 response = http.post(f"{url}/v1/completions", json=body)
                 response.raise_for_status()
-                answers.append(_answer(configuration, question.name, response.json()))
+                took = time.monotonic() - began
+                answers.append(replace(_answer(configuration, question.name, response.json()), seconds=round(took, 6)))
             except (httpx.HTTPError, KeyError, IndexError, TypeError, ValueError) as error:
                 raise BenchError(f"correctness sample: {url} and {question.name}: {error!r}") from error
     return answers

@@ -11,8 +11,9 @@ from pathlib import Path
 import yaml
 
 from kvstrata.bench import procfs
+from kvstrata.bench.errors import BenchError
 from kvstrata.bench.server import free_port
-from kvstrata.bench.serving import cache_options, engine_options
+from kvstrata.bench.serving import cache_options, engine_options, served
 from kvstrata.bench.serving.configurations import Accelerator, Configuration, refusal
 from kvstrata.bench.serving.engine_options import EnginePlace, ServedModel
 from kvstrata.bench.serving.local_host import Environment
@@ -81,6 +82,7 @@ class LocalStack:
             "kind": "local",
             "accelerator": s.accelerator,
             "model": asdict(s.model),
+            "model_config": _config(s.model),
             "versions": dict(s.environment.versions),
             "store": "redis-server" if s.store_is_redis else "kvrocks",
             "stores": s.stores,
@@ -273,6 +275,14 @@ class LocalStack:
         file = self._settings.folder / name
         file.write_text(text)
         return file
+
+
+def _config(model: ServedModel) -> Json:
+    """Return the model's config.json, by which others can tell what was served; None where it has none."""
+    try:
+        return served.read_config(Path(model.path), model.name)
+    except BenchError:
+        return None
 
 
 def _answers(services: Services, url: str) -> Callable[[], bool]:

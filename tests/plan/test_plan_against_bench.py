@@ -1,0 +1,194 @@
+"""`kvstrata plan --against`: what is predicted of a run is compared with what the run measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from kvstrata.bench.serving.record import Record, to_json
+from kvstrata.cli import app
+from kvstrata.plan import against_text, benched
+from kvstrata.plan.against import QUANTITIES, Comparison, compare
+from kvstrata.plan.gpus import gpu
+from kvstrata.plan.measured import Measured
+from kvstrata.plan.presets import model
+from kvstrata.plan.reading import BadInputError
+from tests.plan import benched_run
+from tests.plan.samples import seen
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return compare(benched_run.record())
+
+
+def errors(found: Comparison, configuration: str, block: int = 0) -> dict[str, float]:
+    lines = [line for line in found.blocks[block].lines if line.configuration == configuration]
+    return {f"{line.pass_} {pair.quantity}": pair.error for line in lines for pair in line.pairs}
+
+
+def test_a_run_that_went_as_predicted_is_within_rounding_everywhere(comparison: Comparison) -> None:
+    (block,) = comparison.blocks
+    assert [(line.configuration, line.pass_) for line in block.lines] == [
+        (name, pass_) for pass_ in ("cold", "warm") for name in benched_run.NAMES
+    ]
+    for name in benched_run.NAMES:
+        for what, error in errors(comparison, name).items():
+            # Tokens of an answer are rounded in the samples; a median between two requests differs by one rank.
+            assert error == pytest.approx(0, abs=0.02), (name, what)
+    assert not comparison.off
+    assert {pair.quantity for line in block.lines for pair in line.pairs} == set(QUANTITIES)
+    rates = {line.configuration: line.ssd_gbps.value for line in block.lines if line.ssd_gbps}
+    assert rates == {"dram+ssd": benched_run.SSD_GBPS}
+
+
+def test_what_was_slower_than_predicted_is_off_and_named() -> None:
+    found = compare(benched_run.record({"dram": 2.0}))
+    wrong = errors(found, "dram")
+    assert wrong["cold output tokens/s"] == pytest.approx(1.0, abs=0.03)
+    assert wrong["cold TTFT P50 s"] == pytest.approx(-0.5, abs=0.02)
+    assert wrong["cold cached"] == pytest.approx(0, abs=0.01)
+    assert found.off
+    assert {line.configuration for line, _ in found.blocks[0].off} == {"dram"}
+    said = list(against_text.sentences(found))
+    assert any(text.startswith("OFF output tokens/s, as planned: 2 of 6 by more than 15%") for text in said)
+
+
+def test_a_tier_that_hurt_and_was_said_to_help_is_told() -> None:
+    found = compare(benched_run.record({"dram": 9.0}))
+    wrong = [line for line in found.blocks[0].lines if line.wrong]
+    assert {line.configuration for line in wrong} == {"dram"}
+    assert all(line.helps == (True, False) for line in wrong)
+    assert any("WRONG about what helps" in text for text in against_text.sentences(found))
+
+
+def test_prompts_that_were_computed_alone_give_a_second_prediction_with_their_mfu() -> None:
+    found = compare(benched_run.record(alone_mfu=0.4))
+    planned, fitted = found.blocks
+    assert planned.mfu.value == 0.65
+    assert fitted.mfu.value == pytest.approx(0.4, rel=1e-3)
+    # At less than planned the same load takes longer.
+    assert errors(found, "none", 1)["cold output tokens/s"] < -0.05
+    (alone,) = found.alone
+    assert alone.error < -0.15
+
+
+def test_the_rate_of_resp_is_what_lmcache_says_of_its_loads() -> None:
+    record = benched_run.record()
+    entry: Any = record.plan["configurations"]
+    entry[2] |= {"name": "resp", "stores": "resp"}
+    name = "lmcache_mp_l2_load_throughput_GB_per_second"
+    record.phases = [
+        replace(phase, configuration="resp", after={"lmcache": {f"{name}_sum": 6.0, f"{name}_count": 4.0}})
+        if phase.configuration == "dram+ssd"
+        else phase
+        for phase in record.phases
+    ]
+    rates = {case.configuration: case.seen.ssd_gbps for case in benched.cases_of(record)}
+    assert rates["none"] is None
+    assert rates["resp"] is not None
+    assert rates["resp"].value == 1.5
+
+
+def test_what_nothing_can_be_said_of_is_told_and_left_out() -> None:
+    record = benched_run.record()
+    configurations: Any = record.plan["configurations"]
+    configurations[1]["cache"] = "native"
+    record.phases = [replace(phase, after={}) for phase in record.phases]
+    found = compare(record)
+    assert {line.configuration for line in found.blocks[0].lines} == {"none"}
+    assert "dram: not predicted; a plan knows LMCache's daemon alone" in found.notes
+    assert "dram+ssd: not predicted; nothing told how fast its stores were" in found.notes
+    assert any(note.startswith("no prompt was timed alone") for note in found.notes)
+
+
+def test_a_measured_rate_goes_before_the_runs_own() -> None:
+    found = compare(benched_run.record(), measured=Measured(ssd_gbps=seen(9.0)))
+    assert {line.ssd_gbps.value for line in found.blocks[0].lines if line.ssd_gbps} == {9.0}
+
+
+def test_the_room_in_hbm_is_compared_where_vllm_chose_it() -> None:
+    record = benched_run.record()
+    configurations: Any = record.plan["configurations"]
+    configurations[0]["hbm_gib"] = None
+    record.phases = [replace(phase, after={"vllm:0": {"kv_capacity_tokens": 400_000.0}}) for phase in record.phases]
+    found = compare(record)
+    (room,) = found.room
+    assert room.measured == 400_000
+    assert room.predicted > 300_000
+
+
+def test_the_model_is_the_one_in_the_file_or_the_one_of_its_name() -> None:
+    record = benched_run.record()
+    assert benched.shape_of(record) == model("Llama-3.1-8B")
+    record.stack["model"] = {"name": "32b-shape"}
+    assert benched.shape_of(record) == model("Qwen3-32B")
+    record.stack["model"] = {"name": "nobody's"}
+    with pytest.raises(BadInputError, match=r"nobody's.*--model"):
+        benched.shape_of(record)
+    record.stack["model_config"] = {
+        "hidden_size": 256,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 512,
+        "vocab_size": 512,
+        "dtype": "bfloat16",
+    }
+    record.plan["dtype"] = "float32"
+    shape = benched.shape_of(record)
+    assert (shape.layers, shape.value_bytes) == (4, 4.0)
+
+
+def test_a_gpu_that_is_not_known_is_refused_by_name() -> None:
+    record = benched_run.record()
+    record.stack["gpu_names"] = ["Voodoo 2"]
+    with pytest.raises(BadInputError, match=r"Voodoo 2.*--node"):
+        compare(record)
+    assert compare(record, gpu=gpu("H100-SXM")).blocks
+
+
+def written(record: Record, folder: Path) -> str:
+    path = folder / "bench.json"
+    record.host = {}
+    path.write_text(json.dumps(to_json(record)))
+    return str(path)
+
+
+def test_the_command_prints_and_ends_with_what_is_off(tmp_path: Path) -> None:
+    good = CliRunner().invoke(app, ["plan", "--against", written(benched_run.record(), tmp_path)])
+    assert (good.exit_code, "all within 15%, as planned" in good.output) == (0, True), good.output
+    out = tmp_path / "out.json"
+    words = ["plan", "--json", "--output", str(out), "--against", written(benched_run.record({"none": 3.0}), tmp_path)]
+    bad = CliRunner().invoke(app, words)
+    assert bad.exit_code == 1, bad.output
+    document = json.loads(out.read_text())
+    assert document["schema"] == against_text.SCHEMA
+    assert document["blocks"][0]["lines"][0]["quantities"]["output_per_s"]["off"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "--node is None"),
+        (["--against", "/none.json"], "--against is '/none.json'; allowed: what bench serve wrote"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_use(words: list[str], said: str) -> None:
+    done = CliRunner().invoke(app, ["plan", *words])
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+
+
+def test_the_page_has_a_table_for_each_pass_and_marks_what_is_off() -> None:
+    lines = list(against_text.markdown(compare(benched_run.record({"dram": 2.0}))))
+    heads = [line for line in lines if line.startswith("| configuration |")]
+    assert len(heads) == 2
+    (row, _) = (line for line in lines if line.startswith("| dram |"))
+    assert row.count("!") >= 4
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
