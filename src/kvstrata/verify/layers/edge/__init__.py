@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kvstrata.cluster import Edge, EdgeListener
 from kvstrata.verify import tls
 from kvstrata.verify.check import Check, Json, NotCheckedError, UnmetError
 from kvstrata.verify.context import NodeContext
-from kvstrata.verify.layers import certificate
+from kvstrata.verify.layers import certificate, endpoint
 from kvstrata.verify.layers.edge import keys, stream
 from kvstrata.verify.layers.edge.access import authority, service
 from kvstrata.verify.layers.following import upon
@@ -26,8 +26,7 @@ def checks(ctx: NodeContext) -> Iterator[Check]:
 
 
 @dataclass
-class _Asked:
-    ctx: NodeContext
+class _Asked(endpoint.Endpoint):
     edge: Edge
     listener: EdgeListener
 
@@ -41,13 +40,19 @@ class _Asked:
 
     def all(self) -> Iterator[Check]:
         journal = self.ctx.journal(self.listener.unit)
-        health = self._ask("edge.health", "health", "/health answers 200 without a key", journal, self._health)
+        health = self.ask(
+            "edge.health",
+            f"{self.name} health",
+            "/health answers 200 without a key",
+            journal,
+            lambda: endpoint.health(service(self.ctx, self.edge, self.listener.host)),
+        )
         yield health
         days = f"{self.ctx.cluster.verify.limits.certificate_days:g} days"
         numbers: dict[str, Json] = {}
-        yield self._ask(
+        yield self.ask(
             "edge.certificate",
-            "certificate",
+            f"{self.name} certificate",
             f"trusted by its clients, for {', '.join(self.edge.names) or 'a name'}, valid for {days} more",
             self.ctx.command(f"openssl s_client -connect {self.listener.host}:{self.edge.port} -showcerts"),
             lambda: self._certificate(numbers),
@@ -55,46 +60,29 @@ class _Asked:
         )
         asked = self.ctx.command(f"curl -sik {self.url}/v1/models")
         expected = "401 without a key and with a wrong one, 200 with each key" if self.edge.keys else "open to anybody"
-        yield self._ask(
+        yield self.ask(
             "edge.keys",
-            "API keys",
+            f"{self.name} API keys",
             expected,
             asked,
             upon(health, lambda: keys.judge(service(self.ctx, self.edge, self.listener.host), self.edge)),
         )
-        yield self._ask(
+        yield self.ask(
             "edge.closed",
-            "what is not for clients",
+            f"{self.name} what is not for clients",
             f"401, 403 or 404 for {', '.join(keys.PRIVATE)}",
             self.ctx.command(f"curl -sik {self.url}/workers"),
             upon(health, lambda: keys.closed(service(self.ctx, self.edge, self.listener.host, key=True))),
         )
         times: dict[str, Json] = {}
-        yield self._ask(
+        yield self.ask(
             "edge.streaming",
-            "streaming",
+            f"{self.name} streaming",
             "tokens arrive as they are made, as they do from the router",
             journal,
             upon(health, lambda: self._streaming(times)),
             times,
         )
-
-    def _ask(
-        self,
-        check_id: str,
-        what: str,
-        expected: str,
-        hint: str,
-        probe: Callable[[], str],
-        data: dict[str, Json] | None = None,
-    ) -> Check:
-        return self.ctx.question(check_id, f"{self.name} {what}", expected, hint).ask(probe, data)
-
-    def _health(self) -> str:
-        code = service(self.ctx, self.edge, self.listener.host).status("/health")
-        if code != 200:
-            raise UnmetError(f"/health answers {code}")
-        return "200"
 
     def _certificate(self, numbers: dict[str, Json]) -> str:
         if self.edge.plaintext:

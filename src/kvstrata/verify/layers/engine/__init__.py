@@ -12,6 +12,7 @@ from kvstrata.verify import wait
 from kvstrata.verify.check import Check, Json, NotCheckedError, Question, Status, UnableError, UnmetError
 from kvstrata.verify.context import NodeContext
 from kvstrata.verify.http import Service, UnansweredError
+from kvstrata.verify.layers import endpoint
 from kvstrata.verify.layers.engine import answers, counts, process
 
 ASKED_TOKENS = 8
@@ -116,11 +117,9 @@ class _Asked:
         return check
 
     def _health(self, data: dict[str, Json]) -> str:
-        code = self.service.status("/health")
-        if code != 200:
-            raise UnmetError(f"/health answers {code}")
+        seen = endpoint.health(self.service)
         data["version"] = version = str(self.service.json("/version").get("version", "unknown"))
-        return f"200, vLLM {version}"
+        return f"{seen}, vLLM {version}"
 
     def _model(self, data: dict[str, Json]) -> str:
         wanted = self.ctx.cluster.model

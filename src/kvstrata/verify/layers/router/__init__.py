@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ from kvstrata.cluster import Router, RouterKind
 from kvstrata.verify.check import Check, Json, UnmetError
 from kvstrata.verify.context import NodeContext
 from kvstrata.verify.http import Service
+from kvstrata.verify.layers import endpoint
 from kvstrata.verify.layers.following import upon
 from kvstrata.verify.layers.router import policy, workers
 
@@ -24,8 +25,7 @@ def checks(ctx: NodeContext) -> Iterator[Check]:
 
 
 @dataclass
-class _Asked:
-    ctx: NodeContext
+class _Asked(endpoint.Endpoint):
     router: Router
 
     @cached_property
@@ -40,20 +40,26 @@ class _Asked:
     def all(self) -> Iterator[Check]:
         url, journal = self.router.url, self.ctx.journal(self.router.unit)
         model = self.ctx.cluster.model.name
-        health = self._ask("router.health", f"router {url} health", "/health answers 200", journal, self._health)
+        health = self.ask(
+            "router.health",
+            f"router {url} health",
+            "/health answers 200",
+            journal,
+            lambda: endpoint.health(self.service),
+        )
         yield health
         models = self.ctx.command(f"curl -s {url}/v1/models")
-        yield self._ask("router.models", f"models of {url}", model, models, upon(health, self._models))
+        yield self.ask("router.models", f"models of {url}", model, models, upon(health, self._models))
         engines = len(self.ctx.cluster.engines)
         expected = f"all {engines} of the inventory, healthy, and no other"
         of_dynamo = self.router.kind is RouterKind.DYNAMO
         command = self.ctx.command(f"curl -s {url}/{'health' if of_dynamo else 'workers'}")
         found = workers.of_dynamo if of_dynamo else workers.of_vllm_router
-        yield self._ask(
+        yield self.ask(
             "router.workers", "engines behind the router", expected, command, lambda: found(self.ctx, self.service)
         )
         numbers: dict[str, Json] = {}
-        yield self._ask(
+        yield self.ask(
             "router.completion",
             "chat completion through the router",
             f"an answer of {model}",
@@ -64,7 +70,7 @@ class _Asked:
         metrics = self.ctx.command(f"curl -s http://{self.router.metrics_host}:{self.router.metrics_port}/metrics")
         expected = "for Prometheus, requests counted"
         # After the completion: a router that chose nobody yet tells no policy.
-        yield self._ask(
+        yield self.ask(
             "router.metrics",
             f"metrics of {url}",
             expected,
@@ -72,7 +78,7 @@ class _Asked:
             upon(health, lambda: policy.counted(self.figures, self.router)),
         )
         wanted = self.router.policy
-        yield self._ask(
+        yield self.ask(
             "router.policy",
             f"policy of {url}",
             f"{wanted}, as the inventory says",
@@ -81,7 +87,7 @@ class _Asked:
         )
         if policy.follows_events(self.router):
             data: dict[str, Json] = {}
-            yield self._ask(
+            yield self.ask(
                 "router.events",
                 f"KV events at {url}",
                 "a prompt that an engine has is known to the router",
@@ -89,23 +95,6 @@ class _Asked:
                 upon(health, lambda: policy.events(self.ctx, self.router, self.service, self.figures, data)),
                 data,
             )
-
-    def _ask(
-        self,
-        check_id: str,
-        what: str,
-        expected: str,
-        hint: str,
-        probe: Callable[[], str],
-        data: dict[str, Json] | None = None,
-    ) -> Check:
-        return self.ctx.question(check_id, what, expected, hint).ask(probe, data)
-
-    def _health(self) -> str:
-        code = self.service.status("/health")
-        if code != 200:
-            raise UnmetError(f"/health answers {code}")
-        return "200"
 
     def _models(self) -> str:
         model = self.ctx.cluster.model.name
