@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Ask a frontend for completions, several at a time, and tell which workers gave them and which failed.
 
-load.py URL SECONDS [STARTED]: writes the file STARTED once two workers have answered. Prints one JSON object.
+load.py URL SECONDS [FOLDER]: writes the file `started` there once two workers have answered, and ends a second after
+there is a file `done`, or after SECONDS. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 CLIENTS = 6
 TOKENS = 150
+AFTER_S = 1.0
 
 
 def ask(url: str, prompt: str, tokens: int) -> dict[str, Any]:
@@ -31,15 +33,21 @@ def ask(url: str, prompt: str, tokens: int) -> dict[str, Any]:
     return answer
 
 
-def main(url: str, seconds: str, started: str | None = None) -> None:
+def main(url: str, seconds: str, folder: str | None = None) -> None:
     """Put the load on the frontend for that long."""
     workers: Counter[str] = Counter()
     failed: list[str] = []
     end = time.monotonic() + float(seconds)
 
+    def over() -> bool:
+        done = Path(folder) / "done" if folder else None
+        return time.monotonic() > end or (
+            done is not None and done.exists() and time.time() > done.stat().st_mtime + AFTER_S
+        )
+
     def client(number: int) -> None:
         turn = 0
-        while time.monotonic() < end:
+        while not over():
             turn += 1
             try:
                 answer = ask(url, f"{number} {turn} " + "words of a prompt " * 20, TOKENS)
@@ -50,8 +58,8 @@ def main(url: str, seconds: str, started: str | None = None) -> None:
                 told = error.read().decode()[:200] if isinstance(error, urllib.error.HTTPError) else ""
                 failed.append(f"{error} {told}")
                 time.sleep(0.2)  # a frontend that is down answers at once
-            if started and len(workers) > 1:
-                Path(started).touch()
+            if folder and len(workers) > 1:
+                (Path(folder) / "started").touch()
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
     for thread in threads:
