@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kvstrata.dynamo import environment, environment_file
@@ -56,6 +56,11 @@ def l2_problem(config: Mapping[str, Any] | None) -> str:
     return ""
 
 
+def below(files: Sequence[Mapping[str, Any]], folder: str) -> list[dict[str, Any]]:
+    """Return files as kvstrata_files takes them, below another folder than the root."""
+    return [{**file, "path": folder.rstrip("/") + file["path"]} for file in files]
+
+
 def firewall(given: Mapping[str, Any]) -> str:
     """Return the rules of nftables for the fields of kvstrata.firewall.Firewall."""
     return render(Firewall(**given))
@@ -71,6 +76,7 @@ class FilterModule:
             "kvstrata_restart_backoff": restart_backoff,
             "kvstrata_arguments": arguments,
             "kvstrata_flags": flags,
+            "kvstrata_below": below,
             "kvstrata_port": port_of,
             "kvstrata_with_mount": with_mount,
             "kvstrata_mount_of": mount_of,
