@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """client.py HOST COMMAND: ask an edge as its clients do; prints one JSON object.
 
-Commands: `look` tries keys and paths; `stream TOKENS` says when each token arrived; `steady SECONDS` asks all the time,
-also with streams, and counts what failed; `serial` tells the certificate. EDGE_CA and EDGE_KEY are in the environment.
+Commands: `look` tries keys and paths; `whole TOKENS` asks for an answer that comes all at once; `stream TOKENS` says when
+each token arrived; `steady SECONDS` asks all the time, also with streams, and counts what failed; `serial` tells the
+certificate. EDGE_CA and EDGE_KEY are in the environment.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -131,6 +133,12 @@ def stream(tokens: int) -> dict[str, Any]:
     }
 
 
+def whole(tokens: int) -> dict[str, Any]:
+    """Ask for an answer that comes all at once."""
+    status, _, text = ask("POST", "/v1/completions", completion(max_tokens=tokens))
+    return {"status": status, "text": text}
+
+
 def steady(seconds: float) -> dict[str, Any]:
     """Ask from four threads, two of them for streams, until the time is over."""
     end = time.monotonic() + seconds
@@ -177,9 +185,10 @@ def serial() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    commands = {
+    commands: dict[str, Callable[[], dict[str, Any]]] = {
         "look": look,
         "serial": serial,
+        "whole": lambda: whole(int(sys.argv[3])),
         "stream": lambda: stream(int(sys.argv[3])),
         "steady": lambda: steady(float(sys.argv[3])),
     }

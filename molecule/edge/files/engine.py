@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """engine.py ADDRESS PORT: answers as an engine does, one "token" every 0.2 s, and tells the headers that it was sent.
+/running tells how many answers that are not streamed it is making.
 
 It computes nothing. What it shows of a proxy before it, a real engine would show as well: when bytes arrive, and who is
 said to have asked.
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -29,13 +31,17 @@ class Engine(BaseHTTPRequestHandler):
     """The part of the API that the test asks for."""
 
     protocol_version = "HTTP/1.1"
+    running = 0
+    lock = threading.Lock()
 
     def do_GET(self) -> None:
-        """Answer /health and /v1/models."""
+        """Answer /health, /v1/models and /running."""
         if self.path == "/health":
             self._whole({})
         elif self.path == "/v1/models":
             self._whole({"object": "list", "data": [{"id": "test", "object": "model"}]})
+        elif self.path == "/running":
+            self._whole(Engine.running)
         else:
             self._whole({"error": self.path}, 404)
 
@@ -45,7 +51,7 @@ class Engine(BaseHTTPRequestHandler):
         tokens = int(asked.get("max_tokens") or 1)
         seen = {name: self.headers[name] for name in SHOWN if self.headers[name] is not None}
         if not asked.get("stream"):
-            time.sleep(TOKEN_S)
+            self._compute(tokens)
             usage = {"prompt_tokens": 1, "completion_tokens": tokens}
             choice = {"index": 0, "text": "a " * tokens, "finish_reason": "length"}
             self._whole(
@@ -63,12 +69,19 @@ class Engine(BaseHTTPRequestHandler):
         self._event("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
 
+    def _compute(self, tokens: int) -> None:
+        with Engine.lock:
+            Engine.running += 1
+        time.sleep(TOKEN_S * tokens)
+        with Engine.lock:
+            Engine.running -= 1
+
     def _event(self, data: str) -> None:
         text = f"data: {data}\n\n".encode()
         self.wfile.write(b"%x\r\n%s\r\n" % (len(text), text))
         self.wfile.flush()
 
-    def _whole(self, answer: dict[str, Any], status: int = 200) -> None:
+    def _whole(self, answer: Any, status: int = 200) -> None:
         text = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
