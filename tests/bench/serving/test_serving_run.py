@@ -216,6 +216,25 @@ def test_a_run_out_of_time_says_where_it_was_cut(tmp_path: Path) -> None:
     Runner(wanted, stack, record, journal, lambda _: None, clock=lambda: clock[0]).run()
     assert [act for act in stack.did if act.startswith("start")] == ["start none"]
     assert "CUT SHORT after 1 minutes, in round 1" in record.notes
+
+
+def test_what_would_not_end_in_time_is_not_begun_and_is_measured_by_the_next_run(tmp_path: Path) -> None:
+    stack, clock = FakeStack(), [0.0]
+
+    def answer() -> RequestSample:
+        clock[0] += 25.0
+        return SAMPLE
+
+    # Two answers to the first take 50 s of 90: the second would take as long.
+    wanted = plan(stack, NONE, DRAM, minutes=1.5, passes=("cold", "warm"), driver=FakeDriver(stack.did, answer))
+    record, journal = Record("now", wanted.to_json()), Journal(tmp_path / "journal.jsonl")
+    journal.begin(record)
+    Runner(wanted, stack, record, journal, lambda _: None, clock=lambda: clock[0]).run()
+    assert [act for act in stack.did if act.startswith("start")] == ["start none"]
+    assert record.failures == []
+    again = read_journal(tmp_path / "journal.jsonl", wanted.to_json())
+    Runner(wanted, stack, again, journal, lambda _: None, clock=lambda: clock[0]).run()
+    assert [act for act in stack.did if act.startswith("start")] == ["start none", "start dram"]
     assert not record.complete
 
 

@@ -68,6 +68,9 @@ def serve(
     hbm_gib: Annotated[float | None, typer.Option(help="KV of each engine. Default: vLLM's choice; CPU: 1.")] = None,
     dram_gib: Annotated[float, typer.Option(help="The DRAM tier.")] = _DEFAULT.dram_gib,
     staging_gib: Annotated[float, typer.Option(help="The DRAM of `ssd`.")] = _DEFAULT.staging_gib,
+    min_load_gbps: Annotated[
+        float, typer.Option(min=0, help="Break-even of kvstrata.l2 in 1e9 bytes/s; 0 is off.")
+    ] = _DEFAULT.min_load_gbps,
     engine: Annotated[list[str] | None, typer.Option(help="More of `vllm serve`: NAME=VALUE.")] = None,
     env: Annotated[list[str] | None, typer.Option(help="More environment of the engines: NAME=VALUE.")] = None,
     python: Annotated[

@@ -64,6 +64,8 @@ class Sizes:
     dram_gib: float = 4.0
     staging_gib: float = 1.0
     """L1 of `ssd`: LMCache moves everything through it, so it cannot be none."""
+    min_load_gbps: float = 0.0
+    """kvstrata.l2's break-even, in those that use it."""
 
 
 POC = "poc"
@@ -73,12 +75,13 @@ _POC_CHUNK_TOKENS = 1024
 def _presets(sizes: Sizes) -> dict[str, Configuration]:
     alone = Configuration("none", hbm_gib=sizes.hbm_gib)
     dram = replace(alone, name="dram", cache="lmcache", l1_gib=sizes.dram_gib)
+    tiered = replace(dram, name="dram+ssd", stores="kvstrata", min_load_gbps=sizes.min_load_gbps)
     found = [
         alone,
         replace(alone, name="native", cache="native", l1_gib=sizes.dram_gib),
         dram,
-        replace(dram, name="dram+ssd", stores="kvstrata"),
-        replace(dram, name="ssd", stores="kvstrata", l1_gib=sizes.staging_gib),
+        tiered,
+        replace(tiered, name="ssd", l1_gib=sizes.staging_gib),
         replace(dram, name="resp", stores="resp"),
         replace(
             dram,

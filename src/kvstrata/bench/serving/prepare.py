@@ -59,6 +59,7 @@ class Options:
     hbm_gib: float | None = None
     dram_gib: float = 4.0
     staging_gib: float = 1.0
+    min_load_gbps: float = 0.0
     engine: Sequence[str] = ()
     environment: Sequence[str] = ()
     python: Path | None = None
@@ -79,7 +80,7 @@ def configurations(options: Options) -> tuple[Configuration, ...]:
     Raises:
         BenchError: an unknown preset or axis, a value that cannot be meant, or a name twice.
     """
-    sizes = Sizes(options.hbm_gib, options.dram_gib, options.staging_gib)
+    sizes = Sizes(options.hbm_gib, options.dram_gib, options.staging_gib, options.min_load_gbps)
     names = _words(options.configurations)
     axes = sweep.parse(options.sweep)
     if axes and options.base not in names:

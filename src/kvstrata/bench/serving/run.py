@@ -121,7 +121,7 @@ class Runner:
                         continue
                     self._quiet()
                     end_if_told()
-                    if self._clock() > self._over:
+                    if self._clock() + self._longest_s() > self._over:
                         record.note(f"CUT SHORT after {plan.minutes:g} minutes, in round {turn}")
                         return
                     self._one(configuration, turn)
@@ -131,6 +131,15 @@ class Runner:
             record.duration_s += self._clock() - began
             complete = all(not self._missing(c, turn) for c in possible for turn in range(1, plan.rounds + 1))
             record.complete = bool(possible) and complete and not record.failures
+
+    def _longest_s(self) -> float:
+        """Return what the longest configuration so far took: with less time left, the next would only fail."""
+        loads: dict[tuple[str, int], float] = {}
+        for phase in self._record.phases:
+            key = phase.configuration, phase.round
+            loads[key] = loads.get(key, 0.0) + phase.duration_s
+        starts = self._record.starts
+        return max((one.seconds + loads.get((one.configuration, one.round), 0.0) for one in starts), default=0.0)
 
     def _possible(self) -> list[Configuration]:
         found = []
