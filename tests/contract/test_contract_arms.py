@@ -9,6 +9,7 @@ import yaml
 
 from kvstrata.contract import routers
 from kvstrata.contract.arms import ARMS, DYNAMO_SETTINGS, chosen
+from kvstrata.contract.disruption import routers_together
 from kvstrata.contract.target import Worker
 from kvstrata.paths import PROJECT
 
@@ -57,3 +58,10 @@ def test_a_variant_has_other_thresholds_and_each_once(tmp_path: Path) -> None:
 def test_a_slowed_arm_remembers_sessions_for_as_much_longer() -> None:
     assert ARMS["kv_aware"].slowed(10.0).flags == ("--kv-aware-session-affinity-ttl-secs", "6000")
     assert ARMS["cache_aware"].slowed(10.0) == ARMS["cache_aware"]
+
+
+def test_several_frontends_of_dynamo_tell_each_other_as_the_role_has_it() -> None:
+    mapped = yaml.safe_load((PROJECT / "playbooks" / "vars" / "roles.yml").read_text())
+    assert "length > 1" in mapped["dynamo_replica_sync"]
+    assert routers_together(ARMS["dynamo-kv"]).flags == ("--router-replica-sync",)
+    assert routers_together(ARMS["cache_aware"]) == ARMS["cache_aware"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import yaml
 
 from kvstrata.contract import client
 from kvstrata.contract.client import Answer, Client, Front, Request, retried, wait_s
+from kvstrata.paths import PROJECT
 
 USAGE: dict[str, object] = {"prompt_tokens": 10, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 8}}
 WHOLE: dict[str, object] = {"worker": "w1", "usage": USAGE, "choices": [{"text": "aa"}]}
@@ -120,6 +122,93 @@ def test_where_the_first_router_cannot_be_reached_the_other_is_asked_at_once() -
     answer, _ = ask([response(200, WHOLE)], refused_first=True)
     assert answer.ok
     assert answer.attempts == 1
+
+
+def ask_two(first: list[bytes] | None, second: list[bytes] | None, *, dynamo: bool = True) -> tuple[Answer, list[int]]:
+    """Ask two routers that give these answers in turns, None: it is not there; return how often each was asked too."""
+    asked = [0, 0]
+
+    async def run() -> Answer:
+        servers, urls = [], []
+        for number, answers in enumerate((first, second)):
+            waiting = iter(answers or ())
+
+            async def serve(
+                reader: asyncio.StreamReader,
+                writer: asyncio.StreamWriter,
+                number: int = number,
+                waiting: Iterator[bytes] = waiting,
+            ) -> None:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+                asked[number] += 1
+                writer.write(next(waiting))
+                await writer.drain()
+                writer.close()
+
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            urls.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            servers.append(server)
+            if answers is None:
+                server.close()
+        front = Front(urls[0], "model", lambda said: said.get("worker"), backup=urls[1], unready_404=dynamo)
+        sender = Client(front, 5.0)
+        try:
+            return await sender.send(Request("c", 0, "hello", 2, stream=False))
+        finally:
+            sender.close()
+            for server in servers:
+                server.close()
+
+    return asyncio.run(run()), asked
+
+
+EMPTY_404 = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
+def test_a_frontend_that_knows_no_model_yet_has_the_other_one_asked() -> None:
+    answer, asked = ask_two([EMPTY_404], [response(200, WHOLE)])
+    assert answer.ok
+    assert (answer.attempts, asked) == (1, [1, 1])
+
+
+def test_a_router_that_hangs_up_before_its_answer_has_the_other_one_asked() -> None:
+    answer, asked = ask_two([b""], [response(200, WHOLE)])
+    assert answer.ok
+    assert (answer.attempts, asked) == (1, [1, 1])
+
+
+@pytest.mark.parametrize("second", [[EMPTY_404], None])
+def test_where_no_router_knows_the_model_the_client_is_told_to_try_again(
+    second: list[bytes] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "EDGE_RETRY_AFTER_S", 0.01)
+    answer, asked = ask_two([EMPTY_404, response(200, WHOLE)], second)
+    assert answer.ok
+    assert answer.attempts == 2
+    assert answer.why[0].startswith("HTTP 503")
+    assert asked[0] == 2
+
+
+def test_a_404_with_a_body_and_one_of_vllm_router_are_passed_on() -> None:
+    told = response(404, {"error": "no such model"})
+    assert str(ask_two([told], [told])[0].error).startswith("HTTP 404")
+    answer, asked = ask_two([EMPTY_404], [response(200, WHOLE)], dynamo=False)
+    assert str(answer.error).startswith("HTTP 404")
+    assert asked == [1, 0]
+
+
+def test_the_server_says_when_to_try_again() -> None:
+    busy = b"HTTP/1.1 503 X\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    answer, _ = ask([busy, response(200, WHOLE)])
+    assert answer.ok
+    assert answer.last_sent - answer.sent >= 1.0
+    assert wait_s(0, 0.0, 61.0) == wait_s(0, 0.0)
+
+
+def test_the_edge_says_when_as_the_role_has_it() -> None:
+    defaults = yaml.safe_load((PROJECT / "roles" / "edge" / "defaults" / "main.yml").read_text())
+    assert defaults["edge_retry_after_s"] == client.EDGE_RETRY_AFTER_S
 
 
 def test_waits_are_the_sdks(monkeypatch: pytest.MonkeyPatch) -> None:

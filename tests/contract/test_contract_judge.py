@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 
 from kvstrata.contract import judge
 from kvstrata.contract.client import Answer, Request
-from kvstrata.contract.disruption import Disruption, back
+from kvstrata.contract.disruption import KILLED, RESTARTED, Disruption, back, judge_event
 from kvstrata.contract.figures import Figures, Locality, Spread, followups, in_own_time, locality, ratio, spread
 from kvstrata.contract.overhead import Overhead
 from kvstrata.contract.residency import Batch
 from kvstrata.contract.run import used_note
+from kvstrata.contract.target import Worker
 
 
 def answer(conversation: str, turn: int, worker: str | None, at: float = 0.0, cached: int = 0) -> Answer:
@@ -122,6 +124,52 @@ def test_a_disruption_passes_without_a_failure_and_with_locality_back_in_time(
 ) -> None:
     found = Disruption("worker killed", 100, failed, 0, 3, back_s, ())
     assert judge.disruption("arm", [found]).ok is ok
+
+
+def test_streams_that_were_under_way_on_a_killed_worker_have_a_verdict_of_their_own() -> None:
+    killed = Disruption(KILLED, 100, 3, 3, 0, 5.0, (), lost_streams=3)
+    restarted = Disruption(RESTARTED, 100, 0, 0, 2, 10.0, ())
+    rest, lost = judge.disruption("arm", [killed, restarted]), judge.streams("arm", [killed, restarted])
+    assert rest.ok
+    assert "3 streams lost that were under way on it" in rest.said
+    assert (lost.ok, lost.value) == (False, 3)
+    assert judge.streams("arm", [replace(killed, failed=0, cut=0, lost_streams=0)]).ok
+    assert judge.streams("arm", [restarted]).ok is None
+    # A stream that is cut when a router restarts is the router's to save.
+    assert judge.disruption("arm", [replace(restarted, failed=1, cut=1)]).ok is False
+
+
+def test_rounds_of_an_event_are_told_together_with_the_worst() -> None:
+    rounds = [Disruption(KILLED, 100, 0, 0, 1, back, ()) for back in (5.0, 10.0, 20.0)]
+    verdict = judge.disruption("arm", rounds)
+    assert verdict.ok
+    assert verdict.value == pytest.approx(20.0)
+    assert "0 of 300 failed, 3 retried, locality back after 10 s, 20 s in the worst of 3" in verdict.said
+    never = judge.disruption("arm", [*rounds, replace(rounds[0], back_s=None)])
+    assert never.ok is False
+    assert "locality NOT back in 1 of 4" in never.said
+
+
+@dataclass
+class TwoWorkers:
+    """What judge_event must know of a target."""
+
+    block_size: int = 4
+    workers: tuple[Worker, ...] = (Worker("a", "", ""), Worker("b", "", ""))
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(map(ord, text)) for text in texts]
+
+
+def test_lost_with_a_killed_worker_are_the_streams_that_were_under_way_then_and_no_others() -> None:
+    def cut(sent: float, ended: float, *, stream: bool = True, first: bool = True) -> Answer:
+        request = Request("c", 0, "x" * 8, 1, stream=stream)
+        return Answer(request, sent, sent, sent if first else None, ended, error="cut: it hung up")
+
+    answers = [cut(9.0, 10.1), cut(9.5, 10.2, first=False), cut(9.0, 10.1, stream=False), cut(20.0, 21.0)]
+    killed = judge_event(TwoWorkers(), KILLED, 10.0, 15.0, 30.0, answers, [])
+    assert (killed.failed, killed.cut, killed.lost_streams, killed.avoidable) == (4, 2, 1, 3)
+    assert judge_event(TwoWorkers(), RESTARTED, 10.0, 15.0, 30.0, answers, []).lost_streams == 0
 
 
 def overhead(direct: float, routed: float, reached: float = 500.0) -> Overhead:

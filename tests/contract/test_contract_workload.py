@@ -108,7 +108,9 @@ def a_run() -> Run:
     found = Figures(100, 0, 1, 0, 10.0, 2000, 900, 0.1, 0.2, Locality(60, 50, 48, 40), spread, None, ())
     hot = Figures(100, 0, 1, 0, 10.0, 2000, 1200, 0.1, 0.2, Locality(60, 50, 48, 40), spread, spread, ())
     run = Run(loads=[LoadFigures("cache_aware", 1, UNIQUE, found), LoadFigures("cache_aware", 1, SHARED, hot)])
-    run.disruptions["cache_aware"] = [Disruption("worker killed", 90, 2, 1, 3, 10.0, ((5.0, 0.5), (10.0, 1.0)))]
+    run.disruptions["cache_aware"] = [
+        Disruption("worker killed", 90, 2, 1, 3, back_s, ((5.0, 0.5), (10.0, 1.0))) for back_s in (10.0, 20.0)
+    ]
     run.overheads["cache_aware"] = [Overhead(500.0, 499.0, 4000, 0, 1.0, 2.0, 0.5, 1.2, 0.2, 0.1)]
     run.saturations.append(Saturation("cache_aware", 2, 48, 900, 0, 30.0, 9000, 90000, 45000))
     return run
@@ -125,7 +127,7 @@ def test_a_run_can_be_read_back_and_shown(tmp_path: Path) -> None:
     assert not record.passed(read["verdicts"])
     text = report.markdown([read])
     assert "| 2 | cache_aware | 96.0% ok | 66.7% | 1.20 ok | 1.20 | 45.0% |" in text
-    assert "| 2 | 2 | cache_aware | worker killed | 90 | 2 | 1 | 3 | 10 s |" in text
+    assert "| 2 | 2 | cache_aware | worker killed | 2 | 180 | 4 | 2 | 6 | 15 s, worst 20 s |" in text
     assert "| cache_aware | 1 | 500 | 499.00 | 1.00 | 0.50 | 2.00 | 1.20 | 0.80 | 0.20 | 0.10 |" in text
     assert "| cache_aware | 2 | 48 | 30.0 | 50.0% | 0 |" in text
     console = Console(record=True, width=200)

@@ -29,8 +29,9 @@ from kvstrata.paths import PROJECT, cache_dir
 _WIDTH = 200
 POINTS = ("loads", "disruption", "overhead", "throughput")
 # Of each mocked engine, however many there are: so many requests a second that some are under way in it at a time, and
-# so small a cache that four times more conversations than fit come round more than twice in the seconds of a load.
-_PER_S, _BLOCKS, _SECONDS = 7.5, 600, 12.5
+# so small a cache, though several times what is under way, that four times more conversations than fit come round more
+# than twice in the seconds of a load.
+_PER_S, _BLOCKS, _SECONDS, _SPEEDUP = 7.5, 700, 14.0, 1.2
 _FEW = 3
 _TOGETHER = 8
 _MODEL_TOKENS = 16384
@@ -62,13 +63,14 @@ def routing(
         "loads,disruption,overhead"
     ),
     rounds: Annotated[int | None, typer.Option(min=1, help="Over all arms. Default: 3, on a site 1.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=2.0, help="Of each load. Default: 12.5, on a site 150.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=2.0, help="Of each load. Default: 14, on a site 150.")] = None,
     per_second: Annotated[
         float | None, typer.Option(help="Requests a second, about. Default: 7.5 for each worker, or what a site bears.")
     ] = None,
     disruption_seconds: Annotated[
         float, typer.Option(help="Of the load under which things end and come back.")
     ] = 140.0,
+    disruption_rounds: Annotated[int, typer.Option(min=1, help="Of the disrupted load, for each arm.")] = 3,
     routers: Annotated[
         int, typer.Option(min=1, max=2, help="That are disrupted: 2 stand in for each other, as behind the edge.")
     ] = 2,
@@ -77,7 +79,7 @@ def routing(
         str | None, typer.Option(help="CPUs that point 5 gives the router alone, such as 0,1. Default: no such limit.")
     ] = None,
     blocks: Annotated[int, typer.Option(min=100, help="KV blocks of each engine.")] = _BLOCKS,
-    speedup: Annotated[float, typer.Option(help="Of the engines, against the mocker's model of one.")] = 0.6,
+    speedup: Annotated[float, typer.Option(help="Of the engines, against the mocker's model of one.")] = _SPEEDUP,
     slow_down: Annotated[
         float,
         typer.Option(
@@ -148,6 +150,7 @@ def routing(
             disruption_seconds,
             seed,
             routers,
+            disruption_rounds,
             slow_down,
         )
         served_model = served.prepare(

@@ -1,8 +1,10 @@
 """What sends the requests, and behaves as OpenAI's Python SDK does by default when one fails.
 
 The SDK (openai 1.x and 2.x, `_base_client.py`): two retries after connection errors, timeouts and the statuses 408,
-409, 429 and 5xx, with waits of 0.5 s, doubled each time, at most 8 s, shortened by up to a quarter by chance. Nothing
-is sent again once a byte of the answer's body came. A `Retry-After` of the server is not looked at here.
+409, 429 and 5xx, with waits of 0.5 s, doubled each time, at most 8 s, shortened by up to a quarter by chance; or what
+the server says in Retry-After, up to a minute. Nothing is sent again once a byte of the answer's body came.
+
+Where a front has two routers this also does what the edge in front of them does (roles/edge, nginx.conf.j2).
 """
 
 from __future__ import annotations
@@ -17,13 +19,16 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
-from kvstrata.bench.serving.drivers.http import HttpError, Pool, Target
+from kvstrata.bench.serving.drivers.http import ClosedError, HttpError, Pool, Target
 from kvstrata.bench.serving.drivers.own import SESSION_HEADER
 
 PATH = "/v1/completions"
 RETRIES = 2
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _JITTER = 0.5, 8.0, 0.25
 _RETRIED = frozenset((408, 409, 429))
+_LONGEST_RETRY_AFTER_S = 60.0
+# roles/edge: edge_retry_after_s.
+EDGE_RETRY_AFTER_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,10 @@ class Front:
     more: Mapping[str, Any] = field(default_factory=dict)
     """Added to every request's JSON."""
     backup: str | None = None
-    """Another router's URL. As behind the role's edge, it is asked where no connection to the first can be made."""
+    """Another router's URL. As behind the edge, it is asked where the first cannot be reached, or hangs up before any
+    byte of an answer came; where neither answers, the client is told 503 and when to try again."""
+    unready_404: bool = False
+    """Whether a router that knows no model yet answers 404, as Dynamo's does: the other one is asked then as well."""
     session: bool = False
     """Whether requests tell their conversation in X-Session-ID. OpenAI's clients send nothing like it."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -98,8 +106,10 @@ def retried(status: int) -> bool:
     return status in _RETRIED or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def wait_s(retry: int, chance: float) -> float:
-    """Return the wait before a retry, counted from 0; `chance` in [0, 1)."""
+def wait_s(retry: int, chance: float, retry_after_s: float | None = None) -> float:
+    """Return the wait before a retry, counted from 0; `chance` in [0, 1); what the server asked for goes before."""
+    if retry_after_s is not None and 0 < retry_after_s <= _LONGEST_RETRY_AFTER_S:
+        return retry_after_s
     return min(_FIRST_WAIT_S * 2.0**retry, _LONGEST_WAIT_S) * (1 - _JITTER * chance)
 
 
@@ -111,8 +121,9 @@ class Client:
         self._front, self._timeout_s = front, timeout_s
         target = Target.of(front.url)
         self._target = replace(target, tls=front.tls or target.tls, server_name=front.server_name)
-        self._pool = Pool(self._target)
-        self._backup = Pool(Target.of(front.backup)) if front.backup else None
+        self._pools = [Pool(self._target)]
+        if front.backup:
+            self._pools.append(Pool(Target.of(front.backup)))
         self._chance = random.Random(seed)  # noqa: S311 - no secret
 
     async def send(self, request: Request) -> Answer:
@@ -141,13 +152,12 @@ class Client:
                     error = f"cut: {error}"
                 now = time.monotonic()
                 return Answer(request, sent, last_sent, came.first, now, attempts=len(why), why=tuple(why), error=error)
-            await asyncio.sleep(wait_s(len(why) - 1, self._chance.random()))
+            await asyncio.sleep(wait_s(len(why) - 1, self._chance.random(), came.retry_after_s))
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.close()
-        if self._backup is not None:
-            self._backup.close()
+        for pool in self._pools:
+            pool.close()
 
     def _body(self, request: Request) -> bytes:
         body: dict[str, Any] = {
@@ -164,14 +174,25 @@ class Client:
         return json.dumps(body, separators=(",", ":")).encode()
 
     async def _exchange(self, body: bytes, headers: Mapping[str, str], came: _Came) -> int:
-        pool = self._pool
-        try:
-            connection = await pool.take()
-        except OSError:
-            if self._backup is None:
-                raise
-            pool = self._backup
-            connection = await pool.take()
+        """Ask one router; of two the other one too, where the edge would. Return the status."""
+        if len(self._pools) == 1:
+            return await self._ask(self._pools[0], body, headers, came)
+        for pool in self._pools:
+            came.parts.clear()
+            try:
+                status = await self._ask(pool, body, headers, came)
+            except (OSError, ClosedError):
+                continue
+            if status != HTTPStatus.NOT_FOUND or not self._front.unready_404:
+                return status
+        if b"".join(came.parts):
+            # Not that it knows no model yet: that has no body.
+            return HTTPStatus.NOT_FOUND
+        came.retry_after_s = EDGE_RETRY_AFTER_S
+        return HTTPStatus.SERVICE_UNAVAILABLE
+
+    async def _ask(self, pool: Pool, body: bytes, headers: Mapping[str, str], came: _Came) -> int:
+        connection = await pool.take()
 
         def take(content: bytes) -> None:
             if came.first is None and connection.status == HTTPStatus.OK:
@@ -185,6 +206,8 @@ class Client:
             connection.close()
             raise
         pool.give(connection)
+        if connection.headers.get("retry-after", "").isdigit():
+            came.retry_after_s = float(connection.headers["retry-after"])
         return connection.status
 
     def _wrong(self, status: int, came: _Came, request: Request) -> str | None:
@@ -217,6 +240,7 @@ class _Came:
         self.parts: list[bytes] = []
         self.said: Mapping[str, Any] = {}
         self.usage: Mapping[str, Any] = {}
+        self.retry_after_s: float | None = None
 
     def read(self, stream: bool, tokens: int) -> str | None:
         """Read a body that came with status 200; return what is wrong with it."""

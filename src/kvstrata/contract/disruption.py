@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from kvstrata.contract.arms import ROUTER, Arm
+from kvstrata.contract.arms import DYNAMO, ROUTER, Arm
 from kvstrata.contract.client import Answer
 from kvstrata.contract.figures import locality
 from kvstrata.contract.load import Holder, Load
@@ -23,6 +23,10 @@ _BACK = 0.9
 # As many resident turns a window needs to be judged; with fewer it is joined with the next.
 _ENOUGH = 10
 _DOWN_S = 5.0
+# In which a worker is gone for certain, once it is sent SIGKILL.
+_KILL_S = 1.0
+# playbooks/vars/roles.yml: dynamo_replica_sync.
+REPLICAS = ("--router-replica-sync",)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,14 @@ class Disruption:
     shares: tuple[tuple[float, float], ...]
     """Seconds since the event ended, and the share of resident turns that landed, for each window."""
     errors: tuple[str, ...] = ()
+    lost_streams: int = 0
+    """Of the cut, streams that were under way when a worker was killed: a router that hands streams through cannot go
+    on with them elsewhere."""
+
+    @property
+    def avoidable(self) -> int:
+        """Failed requests that any router could have saved."""
+        return self.failed - self.lost_streams
 
 
 async def disrupt(
@@ -53,15 +65,17 @@ async def disrupt(
 ) -> list[Disruption]:
     """Hold a load through all three events, or `only` some, each with as much of the time.
 
-    routers: 2 for a second one that is asked where the first cannot be reached; 1: nobody stands in for it.
+    routers: 2 for a second one that is asked where the edge would ask it; 1: nobody stands in for it.
     """
     ports = [target.port() for _ in range(routers)]
+    arm = routers_together(arm) if routers > 1 else arm
     running = {port: await asyncio.to_thread(target.start_router, arm, port) for port in ports}
     front = target.front(arm, ports[0])
     if routers > 1:
-        front = replace(front, backup=target.front(arm, ports[1]).url)
+        front = replace(front, backup=target.front(arm, ports[1]).url, unready_404=arm.profile == DYNAMO)
     holder = Holder(front, load, conversations, seed)
     events: list[tuple[str, float, float]] = []
+    new: list[Worker] = []
 
     async def do(what: str, event: Callable[[], Awaitable[None]]) -> None:
         began = time.monotonic()
@@ -81,7 +95,7 @@ async def disrupt(
         await restart(ports[0])
 
     async def joined() -> None:
-        await asyncio.to_thread(target.join)
+        new.append(await asyncio.to_thread(target.join))
         if arm.profile == ROUTER:
             # The list is on the command line: the role restarts them with the new one, one after the other.
             for port in ports:
@@ -102,10 +116,13 @@ async def disrupt(
         held_task.cancel()
         for child in running.values():
             await asyncio.to_thread(target.end_router, child)
-    batches = target.events()
+    batches, workers = target.events(), [worker.name for worker in target.workers]
+    for worker in new:
+        # Another round, or another arm, begins with the workers that this one began with.
+        await asyncio.to_thread(target.leave, worker.name)
     ends = [start for _, start, _ in events[1:]] + [held.ended]
     return [
-        judge_event(target, what, start, end, until, held.answers, batches or [])
+        judge_event(target, what, start, end, until, held.answers, batches or [], workers=workers)
         for (what, start, end), until in zip(events, ends, strict=True)
     ]
 
@@ -130,12 +147,17 @@ def judge_event(
     answers: Sequence[Answer],
     batches: Sequence[Batch],
     enough: int = _ENOUGH,
+    workers: Sequence[str] | None = None,
 ) -> Disruption:
-    """Return what an event from `start` to `end` did to the requests that it met, and to those until `until`."""
+    """Return what an event from `start` to `end` did to the requests that it met, and to those until `until`.
+
+    workers: those that there were, if others are there now.
+    """
     # Also those that were under way when it happened.
     met = [answer for answer in answers if answer.ended >= start and answer.sent < until]
     failed = [answer for answer in met if not answer.ok]
-    names = [worker.name for worker in target.workers]
+    names = [worker.name for worker in target.workers] if workers is None else workers
+    cut = [answer for answer in failed if answer.request.stream and answer.first is not None]
     shares = []
     begin = end
     while begin < until:
@@ -158,12 +180,18 @@ def judge_event(
         what,
         len(met),
         len(failed),
-        sum(answer.request.stream and answer.first is not None for answer in failed),
+        len(cut),
         sum(answer.attempts > 1 for answer in met if answer.ok),
         back(shares),
         tuple(shares),
         tuple(dict.fromkeys(answer.error for answer in failed if answer.error))[:3],
+        sum(what == KILLED and answer.last_sent < start + _KILL_S for answer in cut),
     )
+
+
+def routers_together(arm: Arm) -> Arm:
+    """Return an arm as the roles set it for several routers: Dynamo's tell each other how busy workers are."""
+    return replace(arm, flags=(*arm.flags, *REPLICAS)) if arm.policy == "kv" else arm
 
 
 def back(shares: Sequence[tuple[float, float]]) -> float | None:

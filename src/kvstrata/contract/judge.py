@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from kvstrata.contract.disruption import Disruption
+from kvstrata.contract.disruption import KILLED, Disruption
 from kvstrata.contract.figures import Figures
 from kvstrata.contract.overhead import Overhead
 
-LOCALITY, SPREAD, HITS, DISRUPTION, OVERHEAD, HOT = (
+LOCALITY, SPREAD, HITS, DISRUPTION, STREAMS, OVERHEAD, HOT = (
     "locality",
     "spread",
     "hits",
     "disruption",
+    "streams",
     "overhead",
     "hot",
 )
@@ -105,17 +106,43 @@ def hit_rate(rounds: Sequence[Figures]) -> float:
 
 
 def disruption(arm: str, found: Sequence[Disruption]) -> Verdict:
-    """(4) Nothing fails, and locality is back within 30 s, whatever happened."""
-    failed = sum(one.failed for one in found)
-    slow = [one for one in found if one.back_s is None or one.back_s > MOST_RECOVERY_S]
-    parts = [
-        f"{one.what}: {one.failed} failed ({one.cut} streams cut), {one.retried} retried, "
-        + ("locality NOT back" if one.back_s is None else f"locality back after {one.back_s:.0f} s")
-        for one in found
-    ]
+    """(4) Nothing fails that a router can save, and locality is back within 30 s, whatever happened."""
+    if not found:
+        return Verdict(arm, DISRUPTION, None, None, MOST_RECOVERY_S, "NOT RUN")
+    parts = []
+    for what, rounds in by_event(found).items():
+        backs = [one.back_s for one in rounds]
+        said = [f"{sum(one.avoidable for one in rounds)} of {sum(one.requests for one in rounds)} failed"]
+        if lost := sum(one.lost_streams for one in rounds):
+            said.append(f"{lost} streams lost that were under way on it")
+        said.append(f"{sum(one.retried for one in rounds)} retried")
+        known = [back for back in backs if back is not None]
+        if missing := len(backs) - len(known):
+            said.append(f"locality NOT back in {missing} of {len(backs)}")
+        if known:
+            said.append(f"locality back after {median(known):.0f} s, {max(known):.0f} s in the worst of {len(backs)}")
+        parts.append(f"{what}: {', '.join(said)}")
     worst = max((one.back_s for one in found if one.back_s is not None), default=None)
-    ok = not failed and not slow if found else None
-    return Verdict(arm, DISRUPTION, ok, worst, MOST_RECOVERY_S, "; ".join(parts) or "NOT RUN")
+    slow = any(one.back_s is None or one.back_s > MOST_RECOVERY_S for one in found)
+    ok = not slow and not any(one.avoidable for one in found)
+    return Verdict(arm, DISRUPTION, ok, worst, MOST_RECOVERY_S, "; ".join(parts))
+
+
+def streams(arm: str, found: Sequence[Disruption]) -> Verdict:
+    """(4) Nor does a stream fail that was under way on a worker that is killed: another worker must go on with it."""
+    killed = [one for one in found if one.what == KILLED]
+    if not killed:
+        return Verdict(arm, STREAMS, None, None, 0, "NOT RUN: no worker was killed")
+    lost = sum(one.lost_streams for one in killed)
+    return Verdict(arm, STREAMS, not lost, lost, 0, f"{lost} streams lost with {len(killed)} workers that were killed")
+
+
+def by_event(found: Sequence[Disruption]) -> dict[str, list[Disruption]]:
+    """Return the rounds of each event."""
+    events: dict[str, list[Disruption]] = {}
+    for one in found:
+        events.setdefault(one.what, []).append(one)
+    return events
 
 
 def overhead(arm: str, found: Sequence[Overhead]) -> Verdict:

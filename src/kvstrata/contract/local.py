@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class LocalTarget:
         self._environment, self._folder = environment, folder
         self._processes = Processes(logs)
         self._workers: dict[str, Worker] = {}
+        self._names = (f"w{number}" for number in count())
         # All that ever were: an answer may come late, and discovery forgets slowly.
         self._instances: dict[str, str] = {}
         self._alive: set[str] = set()
@@ -108,7 +110,7 @@ class LocalTarget:
         One process after the other, for each knows its engines by what is new in discovery.
         """
         for size in groups:
-            self._start_group([f"w{len(self._workers) + index}" for index in range(size)], speedup)
+            self._start_group([next(self._names) for _ in range(size)], speedup)
         self._record(list(self._workers))
 
     def route(self, arm: Arm) -> AbstractContextManager[Front]:
@@ -210,10 +212,16 @@ class LocalTarget:
 
     def join(self) -> Worker:
         """Start another worker; return it. Its events are recorded from the start."""
-        name = f"w{len(self._workers)}"
+        name = next(self._names)
         self._start_group([name], None)
         self._record([name])
         return self._workers[name]
+
+    def leave(self, name: str) -> None:
+        """End a worker that has a process of its own, in order: it is none of the workers any more."""
+        self._processes.end_one(self._children.pop(name))
+        self._alive -= {instance for instance, its in self._instances.items() if its == name}
+        del self._workers[name], self._configs[name]
 
     def end_router(self, child: Child) -> None:
         """End a router in order (SIGTERM)."""

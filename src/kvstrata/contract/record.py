@@ -27,6 +27,7 @@ def to_json(run: Run, plan: Plan, header: Mapping[str, Any]) -> dict[str, Any]:
             "seconds": plan.seconds,
             "per_s": plan.per_s,
             "disruption_s": plan.disruption_s,
+            "disruption_rounds": plan.disruption_rounds,
             "routers": plan.routers,
             "slow_down": plan.slow_down,
             "seed": plan.seed,

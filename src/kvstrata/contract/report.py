@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -188,13 +189,25 @@ def _disruptions(runs: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for run in runs:
         for arm, found in run["disruptions"].items():
-            for one in found:
-                back = "not" if one["back_s"] is None else f"{one['back_s']:.0f} s"
-                counts = " | ".join(str(one[name]) for name in ("requests", "failed", "cut", "retried"))
-                about = f"{run['target']['workers']} | {run['plan']['routers']} | {arm} | {one['what']}"
-                lines.append(f"| {about} | {counts} | {back} |")
-    head = "| workers | routers | arm | event | requests | failed | of them cut streams | retried | locality back |\n"
-    return head + "|---|---|---|---|---:|---:|---:|---:|---:|\n" + "\n".join(lines) if lines else ""
+            for what in dict.fromkeys(one["what"] for one in found):
+                rounds = [one for one in found if one["what"] == what]
+                counts = " | ".join(
+                    str(sum(one[name] for one in rounds)) for name in ("requests", "failed", "cut", "retried")
+                )
+                about = f"{run['target']['workers']} | {run['plan']['routers']} | {arm} | {what} | {len(rounds)}"
+                lines.append(f"| {about} | {counts} | {_back([one['back_s'] for one in rounds])} |")
+    head = (
+        "| workers | routers | arm | event | rounds | requests | failed | of them cut streams | retried | "
+        "locality back |\n"
+    )
+    return head + "|---|---|---|---|---:|---:|---:|---:|---:|---:|\n" + "\n".join(lines) if lines else ""
+
+
+def _back(seconds: Sequence[float | None]) -> str:
+    """The median, and where there were several rounds the worst."""
+    known = [one for one in seconds if one is not None]
+    worst = "not" if len(known) < len(seconds) else f"{max(known):.0f} s"
+    return worst if len(seconds) == 1 or not known else f"{median(known):.0f} s, worst {worst}"
 
 
 def _overheads(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -46,6 +46,7 @@ class Plan:
     seed: int = 1
     routers: int = 2
     """That share the load which is disrupted."""
+    disruption_rounds: int = 1
     slow_down: float = 1.0
     """How many times longer than said here all takes that takes time: engines, think times, the load itself. The same
     system by its own clock, for a machine of few cores. Of loads alone: a router's health checks have a real clock."""
@@ -87,6 +88,7 @@ class Run:
                 found.append(judge.hits(arm.name, rounds))
             if arm.name in self.disruptions:
                 found.append(judge.disruption(arm.name, self.disruptions[arm.name]))
+                found.append(judge.streams(arm.name, self.disruptions[arm.name]))
             if arm.name in self.overheads:
                 found.append(judge.overhead(arm.name, self.overheads[arm.name]))
             if rounds := self.of(arm.name, SHARED):
@@ -161,23 +163,25 @@ def held_figures(target: Target, front: Front, load: Load, talk: Conversations, 
 
 
 def disruptions(target: LocalTarget, plan: Plan, run: Run, say: Say) -> None:
-    """Point 4, for the arms that the contract is claimed for. The target has one worker more for each afterwards."""
+    """Point 4, for the arms that the contract is claimed for; several rounds, the arms in turns."""
     scale = tokens_per_word([len(ids) for ids in target.tokens(sample_texts())])
-    for arm in (arm for arm in plan.arms if arm.judged):
+    claimed = [arm for arm in plan.arms if arm.judged]
+    for turn, arm in ((turn, arm) for turn in range(1, plan.disruption_rounds + 1) for arm in claimed):
         end_if_told()
         shape, slots = shape_for(target, plan.per_s, 0.0)
-        talk = Conversations(shape, plan.seed, f"{arm.name} disrupted", scale)
+        seed = plan.seed + turn
+        talk = Conversations(shape, seed, f"{arm.name} {turn} disrupted", scale)
         try:
             load = Load(shape, slots, plan.disruption_s)
-            found = asyncio.run(disrupt(target, arm, load, talk, plan.seed, plan.routers))
+            found = asyncio.run(disrupt(target, arm, load, talk, seed, plan.routers))
         except BenchError as error:
             run.failures.append({"arm": arm.name, "what": judge.DISRUPTION, "error": str(error)})
-            say(f"{arm.name}: FAILED: {error}")
+            say(f"round {turn}: {arm.name}: FAILED: {error}")
             continue
-        run.disruptions[arm.name] = found
+        run.disruptions.setdefault(arm.name, []).extend(found)
         for one in found:
             say(
-                f"{arm.name}: {one.what}: {one.requests} requests, {one.failed} failed ({one.cut} cut), "
+                f"round {turn}: {arm.name}: {one.what}: {one.requests} requests, {one.failed} failed ({one.cut} cut), "
                 f"{one.retried} retried, locality back: {one.back_s}"
             )
 
