@@ -104,7 +104,7 @@ class Runner:
         """Go on from what `record` holds. `wait_for_quiet` is called before each start, when nothing of ours runs."""
         self._plan, self._stack, self._record, self._journal, self._say = plan, stack, record, journal, say
         self._quiet, self._cores, self._clock = wait_for_quiet, cores, clock
-        self._over = 0.0
+        self._over = self._took = 0.0
         self._live = {workload.name: working_set_tokens(workload).live for workload in plan.workloads}
 
     def run(self) -> None:
@@ -124,7 +124,9 @@ class Runner:
                     if self._clock() + self._longest_s() > self._over:
                         record.note(f"CUT SHORT after {plan.minutes:g} minutes, in round {turn}")
                         return
+                    at = self._clock()
                     self._one(configuration, turn)
+                    self._took = max(self._took, self._clock() - at)
         finally:
             self._stack.stop()
             record.verdicts = self._verdicts(possible)
@@ -133,13 +135,16 @@ class Runner:
             record.complete = bool(possible) and complete and not record.failures
 
     def _longest_s(self) -> float:
-        """Return what the longest configuration so far took: with less time left, the next would only fail."""
+        """Return what the longest configuration took, now or in the run that this one goes on from.
+
+        With less time left, the next would only fail.
+        """
         loads: dict[tuple[str, int], float] = {}
         for phase in self._record.phases:
             key = phase.configuration, phase.round
             loads[key] = loads.get(key, 0.0) + phase.duration_s
         starts = self._record.starts
-        return max((one.seconds + loads.get((one.configuration, one.round), 0.0) for one in starts), default=0.0)
+        return max((self._took, *(one.seconds + loads.get((one.configuration, one.round), 0.0) for one in starts)))
 
     def _possible(self) -> list[Configuration]:
         found = []
