@@ -26,6 +26,8 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copytree(PROJECT / "roles", tmp_path / "roles")
     shutil.copytree(PROJECT / "playbooks" / "vars", tmp_path / "playbooks" / "vars")
     shutil.copytree(PROJECT / "docs", tmp_path / "docs")
+    if (results := PROJECT / "benchmarks" / "results").is_dir():
+        shutil.copytree(results, tmp_path / "benchmarks" / "results")
     fields = Path("src", "kvstrata", "l2", "config.py")
     (tmp_path / fields).parent.mkdir(parents=True)
     shutil.copy(PROJECT / fields, tmp_path / fields)

@@ -14,6 +14,7 @@ from kvstrata.bench import html, markdown, results, runner, summary, table, term
 from kvstrata.bench.ending import end_by_exception
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.faults_cli import faults
+from kvstrata.bench.gpu_page.cli import page
 from kvstrata.bench.host import default_folder
 from kvstrata.bench.keys_cli import keys
 from kvstrata.bench.l2_cli import l2
@@ -44,6 +45,7 @@ app.command()(keys)
 app.command()(faults)
 app.command()(serve)
 app.command()(report)
+app.command()(page)
 app.command()(routing)
 app.command()(moved)
 

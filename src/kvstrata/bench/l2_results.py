@@ -195,6 +195,18 @@ def to_json(run: Run) -> dict[str, Any]:
     }
 
 
+def from_json(form: Mapping[str, Any]) -> Run:
+    """Return the run of a file; what is made of its samples there is left out.
+
+    Raises:
+        KeyError: a field is missing.
+        TypeError: one is of another kind, or not known.
+    """
+    values = {name: form[name] for name in Run.__dataclass_fields__}
+    lists = {"cases": Case, "samples": Sample, "journeys": Journey, "failures": Failure}
+    return Run(**{**values, **{name: [kind(**entry) for entry in values[name]] for name, kind in lists.items()}})
+
+
 def journey_stages(load_ms: float, seconds: Mapping[str, float], chunks: int, connections: int) -> dict[str, float]:
     """Return `Journey.stages_ms` from the seconds of each stage over all pieces of all chunks."""
     if not seconds:

@@ -125,6 +125,18 @@ def to_json(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
     return {"schema": SCHEMA, **asdict(run), "summary": [asdict(row) for row in rows]}
 
 
+def from_json(form: Mapping[str, Any]) -> Run:
+    """Return the run of a file; its summary is left out.
+
+    Raises:
+        KeyError: a field is missing.
+        TypeError: one is of another kind, or not known.
+    """
+    values = {name: form[name] for name in Run.__dataclass_fields__}
+    lists = {"setups": Setup, "raw": RawSample, "samples": Sample, "failures": Failure}
+    return Run(**{**values, **{name: [kind(**entry) for entry in values[name]] for name, kind in lists.items()}})
+
+
 def write_json(path: Path, run: Run, rows: Sequence[Row]) -> None:
     """Write the run into a file."""
     path.write_text(json.dumps(to_json(run, rows), indent=1) + "\n")

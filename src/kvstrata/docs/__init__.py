@@ -1,1 +1,1 @@
-"""The generated part of the documentation: docs/variables.md, from the specifications that Ansible itself checks."""
+"""The generated part of the documentation: variables from their specifications, benchmarks from their results."""

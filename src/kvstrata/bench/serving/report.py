@@ -9,6 +9,7 @@ from typing import Any
 from kvstrata.bench.serving import figures, profile
 from kvstrata.bench.serving.configurations import REFERENCE
 from kvstrata.bench.serving.figures import Figures, Row
+from kvstrata.bench.serving.gate import Gate, gates
 from kvstrata.bench.serving.profile import Profile
 from kvstrata.bench.serving.record import Record
 from kvstrata.cluster import Prices
@@ -23,6 +24,7 @@ class Report:
     """What ratios are against."""
     rows: tuple[Row, ...]
     profiles: tuple[Profile, ...]
+    gates: tuple[Gate, ...]
     prices: Prices | None
     remarks: tuple[str, ...]
 
@@ -48,7 +50,8 @@ def make(record: Record, prices: Prices | None = None) -> Report:
     rows = figures.rows(record.phases, gpus if isinstance(gpus, int) else 0, reference)
     found = profile.profiles(record.phases, _chunk_tokens(record.plan))
     own = prices or _prices(record.stack.get("prices"))
-    return Report(record, reference, tuple(rows), tuple(found), own, tuple(_remarks(record, rows, own)))
+    cuts = tuple(gates(record.phases, record.plan))
+    return Report(record, reference, tuple(rows), tuple(found), cuts, own, tuple(_remarks(record, rows, own)))
 
 
 def _chunk_tokens(plan: Mapping[str, Any]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kvstrata.bench.serving import report_cells
+from kvstrata.bench.serving import gate, report_cells
 from kvstrata.bench.serving.figures import Figures, Row
 from kvstrata.bench.serving.profile import SERIALIZATION, Profile
 from kvstrata.bench.serving.report import Report
@@ -51,6 +51,7 @@ def render(report: Report) -> str:
             html.notes("notes", [*report.remarks, *missing]),
             *(_group(report, workload, pass_) for workload, pass_ in report.groups),
             *_sweeps(report),
+            _gates(report),
             _profiles(report.profiles),
             _correctness(report),
             _starts(report),
@@ -130,6 +131,15 @@ def _sweeps(report: Report) -> Iterator[str]:
                 told = [Bar(label, each.median, each.values, base=mark) for label, each, mark in spreads if each]
                 drawn.append(bars(f"{workload}, {pass_}: {chart.title}", told, form=chart.form))
         yield html.section(f"Sweep of {axis} on {base}", html.charts(drawn))
+
+
+def _gates(report: Report) -> str:
+    if not report.gates:
+        return ""
+    return html.section(
+        "Break-even: what was found, and answered as a miss because computing it is quicker",
+        html.table(gate.HEADS, [each.cells() for each in report.gates]),
+    )
 
 
 def _profiles(profiles: Sequence[Profile]) -> str:

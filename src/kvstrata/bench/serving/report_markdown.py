@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kvstrata.bench.serving import report_cells
+from kvstrata.bench.serving import gate, report_cells
 from kvstrata.bench.serving.report import Report
 
 
@@ -23,11 +23,14 @@ def _lines(report: Report) -> Iterator[str]:
     )
     for workload, pass_ in report.groups:
         yield f"\n{workload}, {pass_}:\n"
-        yield from _table(report_cells.HEADS, [report_cells.cells(report, row) for row in report.of(workload, pass_)])
+        yield from table(report_cells.HEADS, [report_cells.cells(report, row) for row in report.of(workload, pass_)])
+    if report.gates:
+        yield "\nBreak-even:\n"
+        yield from table(gate.HEADS, [each.cells() for each in report.gates])
     if report.profiles:
         stages = list(dict.fromkeys(stage for each in report.profiles for stage in each.seconds))
         yield "\nms of work for each loaded chunk:\n"
-        yield from _table(
+        yield from table(
             ("configuration", "tier", *stages, "all"),
             [
                 (
@@ -51,7 +54,8 @@ def _lines(report: Report) -> Iterator[str]:
         yield from (f"- {note}" for note in notes)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table, the first column to the left."""
     yield _line(heads)
     yield "|---|" + "---:|" * (len(heads) - 1)
     for row in rows:

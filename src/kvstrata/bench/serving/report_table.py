@@ -22,6 +22,11 @@ def show(report: Report, console: Console) -> None:
         for row in report.of(workload, pass_):
             table.add_row(*map(escape, report_cells.cells(report, row)))
         console.print(table)
+    for each in report.gates:
+        if each.min_load_gbps:
+            cut = f"{each.cut} of {each.found} chunks that were found were answered as misses"
+            name = escape(f"{each.configuration}, {each.workload}, {each.pass_}")
+            _line(console, f"break-even of {name}: {cut}")
     for verdict in record.verdicts:
         _line(console, f"outputs of {escape(verdict.configuration)}: {_STATES[verdict.ok]} {escape(verdict.text())}")
     for entry in record.not_run:
