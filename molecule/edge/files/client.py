@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """client.py HOST COMMAND: ask an edge as its clients do; prints one JSON object.
 
-Commands: `look` tries keys and paths; `whole TOKENS` asks for an answer that comes all at once; `stream TOKENS` says when
-each token arrived; `steady SECONDS` asks all the time, also with streams, and counts what failed; `serial` tells the
-certificate. EDGE_CA and EDGE_KEY are in the environment.
+Commands: `look` tries keys and paths; `whole TOKENS` asks for an answer that comes all at once; `stream TOKENS` says
+when each token arrived; `steady SECONDS` asks all the time, also with streams, and counts what failed; `serial` tells
+the certificate. EDGE_CA and EDGE_KEY are in the environment.
 """
 
 from __future__ import annotations
