@@ -180,7 +180,7 @@ def serial() -> dict[str, Any]:
     """Tell the serial number of the certificate that is shown now."""
     connection = connect()
     connection.connect()
-    shown: dict[str, Any] = connection.sock.getpeercert() or {}  # type: ignore[attr-defined]
+    shown: dict[str, Any] = connection.sock.getpeercert() or {}
     return {"serial": shown.get("serialNumber"), "names": sorted(value for _, value in shown.get("subjectAltName", ()))}
 
 
