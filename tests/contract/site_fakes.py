@@ -101,6 +101,7 @@ class Engine(Http):
         if path == "/metrics":
             return (
                 f'vllm:cache_config_info{{block_size="{BLOCK}",num_gpu_blocks="{self.room}"}} 1.0\n'
+                "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n"
                 f'vllm:request_success_total{{finished_reason="length"}} {self.requests}\n'
                 f'vllm:prompt_tokens_by_source_total{{source="local_cache_hit"}} {self.hits}\n'
                 f'vllm:prompt_tokens_by_source_total{{source="local_compute"}} {self.computed}\n'
