@@ -46,6 +46,8 @@ class Front:
     byte of an answer came; where neither answers, the client is told 503 and when to try again."""
     unready_404: bool = False
     """Whether a router that knows no model yet answers 404, as Dynamo's does: the other one is asked then as well."""
+    metrics: str | None = None
+    """The URL of the router's own figures, where they tell whether it had the tokens of prompts."""
     session: bool = False
     """Whether requests tell their conversation in X-Session-ID. OpenAI's clients send nothing like it."""
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -91,6 +91,9 @@ class Figures:
     waiting: float | None = None
     """For how long they were ready to run and had no CPU, against the time that answers took: what at most the machine
     added to an answer. None where the engines are elsewhere."""
+    untold: float | None = None
+    """Of the times that the router asked an engine for a prompt's tokens, the share that it got none in time. None
+    where it asks for none, or that is not known."""
 
     @property
     def hit_rate(self) -> float:

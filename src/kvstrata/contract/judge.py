@@ -31,6 +31,8 @@ _ENOUGH = 20
 _ENOUGH_EACH = 50
 # Of the time that answers took; above, the machine was measured and not the router.
 MOST_WAITING = 0.1
+# Of the times that a router asked for a prompt's tokens.
+MOST_UNTOLD = 0.05
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,9 @@ def spread(arm: str, rounds: Sequence[Figures], point: str = SPREAD) -> Verdict:
 
 def _late(rounds: Sequence[Figures]) -> str | None:
     """Return why figures are not to be trusted: the machine was too small, or busy with other things."""
+    untold = [figures.untold for figures in rounds if figures.untold is not None]
+    if untold and median(untold) > MOST_UNTOLD:
+        return f"NOT JUDGED: the router asked engines for tokens of prompts and had none in time, {median(untold):.0%}"
     waiting = [figures.waiting for figures in rounds if figures.waiting is not None]
     if not waiting or median(waiting) <= MOST_WAITING:
         return None

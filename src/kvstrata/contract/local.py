@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,7 @@ import httpx
 from kvstrata.bench.serving.local_host import Environment
 from kvstrata.bench.serving.processes import Child, Processes
 from kvstrata.contract import instant, routers
-from kvstrata.contract.arms import DYNAMO, Arm
+from kvstrata.contract.arms import DYNAMO, ROUTER, Arm
 from kvstrata.contract.client import Front
 from kvstrata.contract.ports import ports
 from kvstrata.contract.residency import Batch, cleared, read_batches
@@ -119,18 +119,25 @@ class LocalTarget:
 
     @contextmanager
     def _route(self, arm: Arm, port: int) -> Iterator[Front]:
-        child = self.start_router(arm, port)
+        metrics_port = self.port()
+        child = self.start_router(arm, port, metrics_port=metrics_port)
+        front = self.front(arm, port)
         try:
-            yield self.front(arm, port)
+            yield replace(front, metrics=f"http://{_HOST}:{metrics_port}/metrics") if arm.profile == ROUTER else front
         finally:
             self._processes.end_one(child)
 
     def start_router(
-        self, arm: Arm, port: int, workers: Sequence[Worker] | None = None, discovery: Path | None = None
+        self,
+        arm: Arm,
+        port: int,
+        workers: Sequence[Worker] | None = None,
+        discovery: Path | None = None,
+        metrics_port: int | None = None,
     ) -> Child:
         """Start an arm's router, of other workers or in another discovery than the target's; return once it serves."""
         known = self.workers if workers is None else workers
-        argv = routers.command(arm, self._environment.python, port, self.port(), known, self._place)
+        argv = routers.command(arm, self._environment.python, port, metrics_port or self.port(), known, self._place)
         child = self._processes.start(f"router:{arm.name}", argv, self._variables(discovery), f"router-{arm.name}.log")
         url = f"http://{_HOST}:{port}"
         child.await_health(lambda: self._serves(url), _START_S)

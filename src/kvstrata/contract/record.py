@@ -91,6 +91,7 @@ def _figures(found: Figures) -> dict[str, Any]:
                 "under_way",
                 "cores",
                 "waiting",
+                "untold",
             )
         },
         "hit_rate": found.hit_rate,

@@ -11,7 +11,7 @@ from typing import Any
 
 from kvstrata.bench.ending import end_if_told
 from kvstrata.bench.errors import BenchError
-from kvstrata.contract import judge
+from kvstrata.contract import judge, rendering
 from kvstrata.contract.arms import Arm
 from kvstrata.contract.client import Front
 from kvstrata.contract.disruption import Disruption, disrupt
@@ -152,13 +152,15 @@ def loads(target: Target, plan: Plan, run: Run, say: Say) -> None:
 def held_figures(target: Target, front: Front, load: Load, talk: Conversations, seed: int) -> Figures:
     """Hold a load; return its figures, with what it took of this machine where the engines are here."""
     meter = target.meter()
+    before = None if front.metrics is None else rendering.counted(front.metrics)
     held = asyncio.run(hold(front, load, talk, seed))
     used = None if meter is None else meter.used()
+    untold = None if front.metrics is None or before is None else rendering.counted(front.metrics).since(before)
     told = target.events()
     # No prompt of another load begins as any of this one does: what was in caches before does not matter.
     batches = None if told is None else [batch for batch in told if batch.at >= held.began]
     names = [worker.name for worker in target.workers]
-    found = figures(held, names, batches, target.tokens, target.block_size)
+    found = replace(figures(held, names, batches, target.tokens, target.block_size), untold=untold)
     return found if used is None else replace(found, cores=used.cores, waiting=used.waiting(held.answering_s))
 
 
@@ -198,7 +200,12 @@ def used_note(found: Sequence[Figures]) -> str | None:
     said += f", and waited for one for {median(waiting):.1%} of the time that answers took"
     said += f", {max(waiting):.1%} in the worst"
     late = sum(one > judge.MOST_WAITING for one in waiting)
-    return f"{said}. NOT TRUSTED, above {judge.MOST_WAITING:.0%}: {late} of {len(waiting)} loads" if late else said
+    if late:
+        said += f". NOT TRUSTED, above {judge.MOST_WAITING:.0%}: {late} of {len(waiting)} loads"
+    untold = sum((one.untold or 0.0) > judge.MOST_UNTOLD for one in found)
+    if untold:
+        said += f". NOT TRUSTED, the router often had no tokens of prompts: {untold} of {len(found)} loads"
+    return said
 
 
 def summary(found: Figures) -> str:
@@ -212,4 +219,5 @@ def summary(found: Figures) -> str:
         + ("" if found.under_way is None else f", {found.under_way:.1f} under way in each")
         + ("" if found.cores is None else f", {found.cores:.2f} CPUs used")
         + ("" if found.waiting is None else f", {found.waiting:.1%} of the time waited for one")
+        + ("" if not found.untold else f", tokens not told in time {found.untold:.1%}")
     )

@@ -87,6 +87,7 @@ class Front:
     def __init__(self, engine: Engine, config: Config, tokens_of: Callable[[str], tuple[int, ...]]) -> None:
         """Begin to count."""
         self._engine, self._config, self._tokens_of = engine, config, tokens_of
+        self._rendered = functools.partial(_rendered, tokens_of, config.model_name)
 
     def app(self) -> web.Application:
         """Return the application; what it does not know is 404, as in vLLM."""
@@ -110,9 +111,8 @@ class Front:
         return web.json_response({"name": self._engine.name, "instance": str(self._engine.instance)})
 
     async def _render(self, request: web.Request) -> web.Response:
-        ids = self._ids((await request.json())["prompt"])
-        one = {"request_id": "render", "token_ids": ids, "sampling_params": {}, "model": self._config.model_name}
-        return web.json_response([one])
+        # A router asks every engine for the tokens of every prompt, so the engines of this program answer it together.
+        return web.Response(body=self._rendered(await request.read()), content_type="application/json")
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -150,6 +150,14 @@ class Front:
 
     def _ids(self, prompt: str | list[int]) -> list[int]:
         return list(self._tokens_of(prompt)) if isinstance(prompt, str) else prompt
+
+
+@functools.lru_cache(_RENDERED)
+def _rendered(tokens_of: Callable[[str], tuple[int, ...]], model: str, body: bytes) -> bytes:
+    """Return the answer to a request for a prompt's tokens."""
+    prompt = json.loads(body)["prompt"]
+    ids = list(tokens_of(prompt)) if isinstance(prompt, str) else prompt
+    return json.dumps([{"request_id": "render", "token_ids": ids, "sampling_params": {}, "model": model}]).encode()
 
 
 def _event(content: dict[str, Any]) -> bytes:
