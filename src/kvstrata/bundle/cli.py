@@ -38,16 +38,23 @@ def size_of(text: str) -> int:
 @app.command("make")
 def make_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="New, empty, or left by an interrupted run.")],
-    wheelhouse: Annotated[list[str], typer.Option(help="From artifacts.lock.yml; may be repeated.")],
+    wheelhouse: Annotated[list[str] | None, typer.Option(help="From artifacts.lock.yml; may be repeated.")] = None,
     model: Annotated[list[Path] | None, typer.Option(help="The folder of a model; may be repeated.")] = None,
     kvrocks: Annotated[Path | None, typer.Option(help="A Kvrocks binary; default: the cache's, or the lock's.")] = None,
+    tree: Annotated[list[Path] | None, typer.Option(help="A folder of Python packages; may be repeated.")] = None,
+    gpu_arch: Annotated[
+        int | None, typer.Option(min=50, help="Of trees, keep device code for this GPU alone: 90 for H100 and H200.")
+    ] = None,
     controller: Annotated[bool, typer.Option(help="The wheels of the controller too.")] = True,
     part_size: Annotated[str, typer.Option(help="Of each part but the last: bytes, or with K, M or G.")] = "60M",
 ) -> None:
     """Write a bundle into DIR, downloading what the cache does not have."""
     try:
         part_bytes = size_of(part_size)
-        gathered = gather(Wanted(wheelhouse, model or [], kvrocks, controller), PROJECT, cache_dir())
+        if gpu_arch is not None and not tree:
+            raise BundleError("--gpu-arch without --tree; allowed: with trees, for wheels stay as their lock has them")
+        wanted = Wanted(wheelhouse or [], model or [], kvrocks, controller, tree or [], gpu_arch)
+        gathered = gather(wanted, PROJECT, cache_dir())
         digest = write(folder, gathered.files, part_bytes, gathered.about(PROJECT))
     except (BundleError, OSError) as error:
         _fail(error)

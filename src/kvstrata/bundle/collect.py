@@ -11,7 +11,7 @@ from typing import Any
 from kvstrata.artifacts import binary, release
 from kvstrata.artifacts.lock import LockError, read_lock
 from kvstrata.artifacts.wheelhouse import DownloadError
-from kvstrata.bundle import controller, sources
+from kvstrata.bundle import controller, sources, trees
 from kvstrata.bundle.sources import Source
 from kvstrata.bundle.standalone import BundleError
 
@@ -35,6 +35,10 @@ class Wanted:
     """A Kvrocks binary; None takes what the cache or the lock has."""
     controller: bool = True
     """The controller's own wheels."""
+    trees: Sequence[Path] = ()
+    """Folders of Python packages."""
+    gpu_arch: int | None = None
+    """Keep the device code for this GPU architecture alone in the trees."""
 
 
 @dataclass
@@ -84,6 +88,13 @@ def gather(wanted: Wanted, checkout: Path, cache: Path) -> Gathered:
     for folder in wanted.models:
         found.files += sources.model(folder)
     found.holds["models"] = [folder.absolute().name for folder in wanted.models]
+    for folder in wanted.trees:
+        packed = trees.pack(folder, cache, wanted.gpu_arch)
+        name = folder.absolute().name
+        found.files += [Source(f"{trees.TREES_FOLDER}/{name}/{file.name}", file) for file in trees.archives(packed)]
+        found.holds.setdefault("trees", {})[name] = packed.about
+    if not wanted.wheelhouses:
+        found.not_in_it.append("wheels of the nodes: no --wheelhouse")
     if wanted.controller:
         found.files += sources.tree(controller.ensure(checkout, cache), sources.CONTROLLER_FOLDER)
     else:

@@ -3,6 +3,7 @@
 
     python3 kvstrata_bundle.py verify DIR [--expect SHA256]
     python3 kvstrata_bundle.py unpack DIR DEST [--expect SHA256]
+    python3 kvstrata_bundle.py tree   DEST/trees/NAME FOLDER
 
 A bundle is a folder: manifest.json, parts of one size, and this file. The parts, one after the other, are the contents
 of the files that the manifest lists, in its order; there is no archive format in between. `--expect` takes the sha256
@@ -19,7 +20,9 @@ import os
 import shutil
 import stat
 import sys
+import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -346,6 +349,34 @@ def _name(partial: Path, path: Path) -> None:
         partial.rename(path)
 
 
+def unpack_tree(source: Path, folder: Path) -> int:
+    """Unpack the archives of a tree into a new or empty folder, several at a time; return how many there were.
+
+    Raises:
+        BundleError: there are none, or something is in the folder already.
+    """
+    archives = sorted(source.glob("*.tar.gz"))
+    if not archives:
+        raise BundleError(f"{source}: no *.tar.gz; allowed: DEST/trees/NAME of an unpacked bundle")
+    if folder.exists() and any(folder.iterdir()):
+        raise BundleError(f"{folder} is not empty; allowed: a new or empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for _ in pool.map(_unpack_archive, archives, [folder] * len(archives)):
+            pass
+    return len(archives)
+
+
+def _unpack_archive(archive: Path, folder: Path) -> None:
+    try:
+        with tarfile.open(archive, "r:gz") as stream:
+            # Nothing outside the folder, no device, no owner.
+            stream.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError) as error:
+        # Not as it is: a filter's error cannot travel between processes.
+        raise BundleError(f"{archive}: {error}") from None
+
+
 def sha256_of(path: Path) -> str:
     """Return the file's sha256 in hexadecimal."""
     seen = hashlib.sha256()
@@ -388,9 +419,14 @@ def main(argv: Sequence[str]) -> int:
         command.add_argument(
             "--expect", default="", metavar="SHA256", help="of manifest.json, from who made the bundle"
         )
+    tree = commands.add_parser("tree", help="Unpack a tree of an unpacked bundle into FOLDER.")
+    tree.add_argument("source", metavar="DEST/trees/NAME", type=Path, help="where its archives are")
+    tree.add_argument("folder", metavar="FOLDER", type=Path, help="new or empty")
     given = parser.parse_args(argv)
     try:
-        if given.command == "unpack":
+        if given.command == "tree":
+            print(f"{unpack_tree(given.source, given.folder)} archives unpacked into {given.folder}")
+        elif given.command == "unpack":
             print(summary(unpack(given.folder, given.dest, given.expect)))
         else:
             print(summary(verify(given.folder, given.expect)))
