@@ -1,55 +1,59 @@
 """What systemd and the runner do with the same units in time: order, readiness, restarts, stops. Prints JSON."""
 
+import itertools
 import json
-import os
 import sys
 import time
+from pathlib import Path
 
-from listen import Ears, Runner, Systemd
+from listen import RUNNER, SYSTEMD, Ears
 
 # Of a node that shares two cores with everything else.
-SLACK_S = 0.9
-
-
-def words(manager, ears, units, quiet_s=2.5):
-    """Return exit code of a start and of a stop, and which commands ran, in their order."""
-    code = manager.start(*units)[0] != 0
-    heard = drain(ears, quiet_s)
-    stopped = manager.stop(*units)[0] != 0
-    heard += ["--stop--", *drain(ears, 0.5)]
-    return {"start_failed": code, "stop_failed": stopped, "ran": heard}
+SLACK_S = 1.5
+# So long is nothing heard when nothing more comes.
+QUIET_S = 4
 
 
 def drain(ears, quiet_s):
+    """Return the words that come until it is quiet."""
     found = []
     while (said := ears.hear(quiet_s)) is not None:
         found.append(said["word"])
     return found
 
 
+def words(manager, ears, unit):
+    """Return whether a start and a stop fail, and which commands ran, in their order."""
+    failed = manager.start(unit)[0] != 0
+    heard = drain(ears, QUIET_S)
+    stop_failed = manager.stop(unit)[0] != 0
+    return {"start_failed": failed, "stop_failed": stop_failed, "ran": [*heard, "--stop--", *drain(ears, 1)]}
+
+
 def starts(manager, ears, unit):
-    """Return how often it is started, and the gaps between two starts."""
+    """Return how often it is started, and the seconds between two starts."""
     manager.start(unit)
     moments = []
-    while (said := ears.hear(4)) is not None:
+    while (said := ears.hear(QUIET_S)) is not None:
         moments.append(said["at"])
     manager.stop(unit)
-    return {"starts": len(moments), "gaps_s": [later - earlier for earlier, later in zip(moments, moments[1:])]}
+    return {"starts": len(moments), "gaps_s": [later - earlier for earlier, later in itertools.pairwise(moments)]}
 
 
-def deaf(manager, ears):
+def deaf(manager, ears, unit):
     """Return the seconds of a stop that nobody hears, and what is left behind."""
-    manager.start("probe-deaf.service")
+    manager.start(unit)
     said = ears.hear(20)
-    seconds = manager.stop("probe-deaf.service")[2]
-    return {"stop_s": seconds, "left": [pid for pid in (said["pid"], said["child"]) if os.path.exists(f"/proc/{pid}")]}
+    seconds = manager.stop(unit)[2]
+    return {"stop_s": seconds, "left": [name for name in ("pid", "child") if Path(f"/proc/{said[name]}").exists()]}
 
 
-def ready(manager, ears):
-    code, _, _ = manager.start("probe-ready.service")
+def ready(manager, ears, unit):
+    """Return when a start has ended, from the first word of the process."""
+    code, _, _ = manager.start(unit)
     done = time.monotonic()
     said = ears.hear(20)
-    manager.stop("probe-ready.service")
+    manager.stop(unit)
     return {"start_failed": code != 0, "socket": said["socket"], "ready_s": done - said["at"]}
 
 
@@ -64,23 +68,27 @@ def close(one, other):
     return one == other
 
 
+CASES = {
+    "steps": (words, "probe-steps.service"),
+    "a step before fails": (words, "probe-refused.service"),
+    "order": (words, "probe-after.service"),
+    "no program": (words, "probe-missing.service"),
+    "restarts": (starts, "probe-again.service"),
+    "a clean end": (starts, "probe-clean.service"),
+    "deaf": (deaf, "probe-deaf.service"),
+    "ready": (ready, "probe-ready.service"),
+}
+
+
 def main():
+    """Try each with both."""
     ears, report = Ears(), {}
-    cases = {
-        "steps": lambda m: words(m, ears, ["probe-steps.service"]),
-        "a step before fails": lambda m: words(m, ears, ["probe-refused.service"]),
-        "order": lambda m: words(m, ears, ["probe-after.service"]),
-        "no program": lambda m: words(m, ears, ["probe-missing.service"]),
-        "restarts": lambda m: starts(m, ears, "probe-again.service"),
-        "a clean end": lambda m: starts(m, ears, "probe-clean.service"),
-        "deaf": lambda m: deaf(m, ears),
-        "ready": lambda m: ready(m, ears),
-    }
-    for name, case in cases.items():
-        found = {manager.name: case(manager) for manager in (Systemd(), Runner())}
+    for name, (case, unit) in CASES.items():
+        found = {manager.name: case(manager, ears, unit) for manager in (SYSTEMD, RUNNER)}
         report[name] = {**found, "same": close(found["systemd"], found["runner"])}
-    code, said, _ = Runner().start("probe-unknown.service")
-    report["an unknown directive"] = {"code": code, "said": said, "same": code == 2 and "MemoryMax=" in said and ears.hear(1) is None}
+    code, said, _ = RUNNER.start("probe-unknown.service")
+    refused = code == 2 and "MemoryMax=" in said and ears.hear(1) is None
+    report["an unknown directive"] = {"code": code, "said": said, "same": refused}
     print(json.dumps(report))
     sys.exit(not all(one["same"] for one in report.values()))
 

@@ -3,27 +3,28 @@
 `compare.py UNIT...`; with `--plant NAME=VALUE` the runner's unit gets one more Environment=, which must be found.
 """
 
+import argparse
+import contextlib
 import json
 import re
 import shutil
 import sys
 from pathlib import Path
 
-from listen import Ears, Runner, Systemd
+from listen import RUNNER, SYSTEMD, Ears
 
 # Of systemd's own journal and control groups; the runner's output goes to a file.
 ONLY_SYSTEMD = {"JOURNAL_STREAM", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE"}
-FRESH = {"INVOCATION_ID": re.compile("[0-9a-f]{32}"), "SYSTEMD_EXEC_PID": None}
-DROP_IN = Path("/run/systemd/system/{unit}.d/planted.conf")
+LEFTOVERS = ("/var/cache/kvstrata", "/var/cache/private/kvstrata", "/run/kvstrata")
+START_S = 20
 
 
 def seen(manager, unit, ears):
     """Return what the unit's process sees under this manager."""
-    for leftover in ("/var/cache/kvstrata", "/var/cache/private/kvstrata", "/run/kvstrata"):
+    for leftover in LEFTOVERS:
         shutil.rmtree(leftover, ignore_errors=True)
-    manager.forget(unit)
     code, said, _ = manager.start(unit)
-    found = ears.hear(20)
+    found = ears.hear(START_S)
     stopped = manager.stop(unit)
     if code or found is None or stopped[0]:
         raise SystemExit(f"{manager.name}: {unit} did not start and stop: exit {code}, {said}; {stopped}")
@@ -33,10 +34,9 @@ def seen(manager, unit, ears):
 def plain(found):
     """Return it with what is another at each start replaced by whether it is as it must be."""
     environment = {name: value for name, value in found["environment"].items() if name not in ONLY_SYSTEMD}
-    environment["INVOCATION_ID"] = bool(FRESH["INVOCATION_ID"].fullmatch(environment.get("INVOCATION_ID", "")))
+    environment["INVOCATION_ID"] = bool(re.fullmatch("[0-9a-f]{32}", environment.get("INVOCATION_ID", "")))
     environment["SYSTEMD_EXEC_PID"] = environment.get("SYSTEMD_EXEC_PID") == str(found.pop("pid"))
-    found["environment"] = environment
-    return found
+    return {**found, "environment": environment}
 
 
 def differences(one, other, where=""):
@@ -48,27 +48,33 @@ def differences(one, other, where=""):
         yield {"where": where, "systemd": one, "runner": other}
 
 
+@contextlib.contextmanager
+def planted(unit, variable):
+    """Give the unit another variable, which systemd would see after a daemon-reload alone."""
+    folder = Path(f"/run/systemd/system/{unit}.d")
+    try:
+        if variable:
+            folder.mkdir(parents=True)
+            (folder / "planted.conf").write_text(f"[Service]\nEnvironment={variable}\n")
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main():
-    units, planted = sys.argv[1:], ""
-    if "--plant" in units:
-        planted = units.pop(units.index("--plant") + 1)
-        units.remove("--plant")
+    """Compare."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("units", nargs="+")
+    parser.add_argument("--plant")
+    given = parser.parse_args()
     ears, report = Ears(), {}
-    for unit in units:
-        expected = seen(Systemd(), unit, ears)
-        if planted:
-            # systemd reads it at its next daemon-reload alone.
-            file = Path(str(DROP_IN).format(unit=unit))
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"[Service]\nEnvironment={planted}\n")
-        try:
-            found = seen(Runner(), unit, ears)
-        finally:
-            if planted:
-                shutil.rmtree(file.parent)
-        report[unit] = {"differences": [{"unit": unit, **each} for each in differences(expected, found)], "compared": expected}
-    print(json.dumps(report))
-    sys.exit(any(one["differences"] for one in report.values()))
+    for unit in given.units:
+        expected = seen(SYSTEMD, unit, ears)
+        with planted(unit, given.plant):
+            found = seen(RUNNER, unit, ears)
+        report[unit] = [{"unit": unit, **each} for each in differences(expected, found)]
+    print(json.dumps({"differences": [each for found in report.values() for each in found], "last": expected}))
+    sys.exit(any(report.values()))
 
 
 main()

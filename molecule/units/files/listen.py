@@ -7,13 +7,13 @@ import time
 
 NAME = "\0kvstrata-probe"
 STATE = "/run/kvstrata-units-test"
-RUNNER = ["python3", "-m", "kvstrata.unit_runner"]
 
 
 class Ears:
     """What the probes say, in the order in which they say it."""
 
     def __init__(self):
+        """Listen."""
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(NAME)
         self._socket.listen(16)
@@ -26,40 +26,34 @@ class Ears:
         except TimeoutError:
             return None
         with connection:
-            connection.settimeout(timeout_s)
+            connection.settimeout(20)
             return json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
 
 
-class Systemd:
-    name = "systemd"
+class Manager:
+    """What starts and stops units: exit code, output and seconds of each."""
+
+    def __init__(self, name, argv, state):
+        """Run `argv`, then a verb, units and `state`."""
+        self.name, self._argv, self._state = name, argv, state
 
     def start(self, *units):
-        return run(["systemctl", "start", *units])
+        """Start units."""
+        return self._run("start", *units, *self._state)
 
     def stop(self, *units):
-        return run(["systemctl", "stop", *units])
+        """Stop units."""
+        return self._run("stop", *units, *self._state)
 
-    def forget(self, *units):
-        run(["systemctl", "reset-failed", *units])
-
-
-class Runner:
-    name = "runner"
-
-    def start(self, *units):
-        return run([*RUNNER, "start", *units, "--state", STATE])
-
-    def stop(self, *units):
-        return run([*RUNNER, "stop", *units, "--state", STATE])
-
-    def forget(self, *units):
-        pass
+    def _run(self, *words):
+        began = time.monotonic()
+        # With a folder and a variable that no unit may see.
+        environment = {"PYTHONPATH": "/opt/runner", "PATH": "/usr/bin:/bin", "STRAY": "1"}
+        done = subprocess.run(
+            [*self._argv, *words], capture_output=True, text=True, cwd="/opt", env=environment, timeout=120, check=False
+        )
+        return done.returncode, done.stdout + done.stderr, time.monotonic() - began
 
 
-def run(words):
-    """Return exit code, output and seconds."""
-    began = time.monotonic()
-    # Not from a folder or with variables that a unit could inherit unseen.
-    environment = {"PYTHONPATH": "/opt/runner", "PATH": "/usr/bin:/bin", "STRAY": "must reach no unit"}
-    done = subprocess.run(words, capture_output=True, text=True, cwd="/opt", env=environment, timeout=120)
-    return done.returncode, done.stdout + done.stderr, time.monotonic() - began
+SYSTEMD = Manager("systemd", ["systemctl"], [])
+RUNNER = Manager("runner", ["python3", "-m", "kvstrata.unit_runner"], ["--state", STATE])
