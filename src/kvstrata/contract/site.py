@@ -26,6 +26,8 @@ from kvstrata.verify.layers.edge.access import authority, authorization
 
 EDGE, STRAIGHT = "edge", "router"
 _TOKENIZER_S = 120.0
+# Of an engine's figures: it may have all cores busy.
+_ASK_S = 30.0
 _MORE: Mapping[str, Any] = {"nvext": {"extra_fields": ["worker_id"]}}
 
 
@@ -55,7 +57,7 @@ class SiteTarget:
             raise BenchError("--through is edge, and the inventory has none (kvstrata_edge); allowed: router")
         self.through = through or (EDGE if has_edge else STRAIGHT)
         self._services = {
-            name: site.contexts[replica.node.name].service(replica.engine.host, replica.engine.port)
+            name: site.contexts[replica.node.name].service(replica.engine.host, replica.engine.port, _ASK_S)
             for name, replica in self.replicas.items()
         }
         self.blocks, self.block_size = self._cache_size()

@@ -13,6 +13,8 @@ _PREFIX = "kvstrata-routing-"
 # For the case that this process is killed, or the way to the node is lost: the unit ends itself.
 _LONGEST_S = 7200
 _STOP_S = 90.0
+# A program's own start takes that long on a node whose engines use every core.
+_PYTHON_S = 120.0
 _FREE_PORTS = """
 import socket, sys
 held = [socket.socket() for _ in range(int(sys.argv[1]))]
@@ -44,7 +46,7 @@ def running(shell: Shell, name: str, argv: Sequence[str], properties: Mapping[st
 
 def free_ports(shell: Shell, count: int) -> list[int]:
     """Return ports of the node's loopback that nobody listens on just now."""
-    return [int(word) for word in shell.run([PYTHON, "-c", _FREE_PORTS, str(count)]).text().split()]
+    return [int(word) for word in shell.run([PYTHON, "-c", _FREE_PORTS, str(count)], _PYTHON_S).text().split()]
 
 
 def main_pid(shell: Shell, unit: str) -> int:
