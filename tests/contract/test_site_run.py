@@ -60,7 +60,7 @@ def test_a_run_says_what_was_measured_and_what_was_not(tmp_path: Path, monkeypat
     assert "NOT JUDGED: overhead" in notes
     assert "NOT RUN: disruption" in notes
     text = report.markdown([found])
-    assert "| 2 | cache_aware (deployed) | 100.0% ok | 100.0% |" in text
+    assert "| 2 | 1 | cache_aware (deployed) | 100.0% ok | 100.0% |" in text
     assert "| random | conversations |" in text
     assert "site test, profile router, m on cpu, each with 400 KV blocks of 16 tokens, through the router" in text
     page = report.into(PAGE.format(MARK), text, sites=report.of_sites([found]))

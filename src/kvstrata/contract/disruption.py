@@ -23,6 +23,8 @@ _BACK = 0.9
 # As many resident turns a window needs to be judged; with fewer it is joined with the next.
 _ENOUGH = 10
 _DOWN_S = 5.0
+# The load is ended after the last event, and not by the clock.
+_EVER_S = 1e6
 # In which a worker is gone for certain, once it is sent SIGKILL.
 _KILL_S = 1.0
 # playbooks/vars/roles.yml: dynamo_replica_sync.
@@ -63,7 +65,9 @@ async def disrupt(
     routers: int,
     only: Sequence[str] = (),
 ) -> list[Disruption]:
-    """Hold a load through all three events, or `only` some, each with as much of the time.
+    """Hold a load through all three events, or `only` some; after the end of each, for as much of the load's time.
+
+    What the events themselves take comes on top: a slow machine must not take it from the time to recover.
 
     routers: 2 for a second one that is asked where the edge would ask it; 1: nobody stands in for it.
     """
@@ -73,7 +77,7 @@ async def disrupt(
     front = target.front(arm, ports[0])
     if routers > 1:
         front = replace(front, backup=target.front(arm, ports[1]).url, unready_404=arm.profile == DYNAMO)
-    holder = Holder(front, load, conversations, seed)
+    holder = Holder(front, replace(load, seconds=_EVER_S), conversations, seed)
     events: list[tuple[str, float, float]] = []
     new: list[Worker] = []
 
@@ -101,16 +105,17 @@ async def disrupt(
             for port in ports:
                 await restart(port)
 
+    every = ((KILLED, killed), (RESTARTED, restarted), (JOINED, joined))
+    chosen = [(what, event) for what, event in every if not only or what in only]
+    after_s = load.seconds / (0.5 + len(chosen))
     held_task = asyncio.create_task(holder.run())
-    began = time.monotonic()
     try:
-        every = ((KILLED, killed), (RESTARTED, restarted), (JOINED, joined))
-        chosen = [(what, event) for what, event in every if not only or what in only]
-        for number, (what, event) in enumerate(chosen):
-            # The first event comes when some conversations have gone on.
-            due = began + load.seconds * (0.5 + number) / (0.5 + len(chosen))
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        # The first event comes when some conversations have gone on.
+        await asyncio.sleep(0.5 * after_s)
+        for what, event in chosen:
             await do(what, event)
+            await asyncio.sleep(after_s)
+        holder.end()
         held = await held_task
     finally:
         held_task.cancel()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,6 +35,11 @@ class Rate:
 def overheads(target: LocalTarget, plan: Plan, run: Run, rate: Rate, say: Say) -> None:
     """Point 5, for the arms that the contract is claimed for; several rounds, the arms in turns."""
     claimed = [arm for arm in plan.arms if arm.judged]
+    others = sorted(os.sched_getaffinity(0) - set(rate.cores))
+    if rate.cores:
+        run.notes.append(
+            f"point 5: the router on CPUs {_list(rate.cores)}, client and engines on {_list(others or rate.cores)}"
+        )
     for turn in range(1, plan.rounds + 1):
         for arm in claimed:
             end_if_told()
@@ -52,10 +58,22 @@ def overheads(target: LocalTarget, plan: Plan, run: Run, rate: Rate, say: Say) -
 
 
 def _overhead(target: LocalTarget, arm: Arm, rate: Rate) -> overhead.Overhead:
-    with target.instant(arm) as (routed, direct, router):
+    with _left_alone(rate.cores), target.instant(arm) as (routed, direct, router):
         if rate.cores:
             _pin(router.pid, rate.cores)
         return asyncio.run(overhead.measure(routed, direct, rate.per_s, _SECONDS, router.cpu_s))
+
+
+@contextmanager
+def _left_alone(cores: Sequence[int]) -> Iterator[None]:
+    """Have this program, and the engines that it starts, leave CPUs to the router, where there are others."""
+    before = os.sched_getaffinity(0)
+    if others := before - set(cores):
+        os.sched_setaffinity(0, others)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def throughput(
@@ -76,6 +94,10 @@ def throughput(
                 found = compare(target, arm, talk, shape, _CLIENTS, _THROUGHPUT_S)
                 run.saturations.append(found)
                 say(f"{arm.name}: {count} workers: {found.per_s:.1f} answers/s, {found.failed} failed")
+
+
+def _list(cores: Sequence[int]) -> str:
+    return ", ".join(map(str, cores))
 
 
 def _pin(pid: int, cores: Sequence[int]) -> None:

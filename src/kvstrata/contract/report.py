@@ -15,6 +15,7 @@ from kvstrata.bench.sizes import GIB
 
 HEADS = (
     "workers",
+    "clock",
     "arm",
     "landed",
     "worker before",
@@ -44,9 +45,10 @@ UNIQUE, SHARED = "conversations", "shared prefix"
 
 def rows(run: Mapping[str, Any]) -> list[list[str]]:
     """Return the cells of each arm that was under load; none where the run had other points alone."""
-    workers = str(run["target"]["workers"])
+    slow_down = run["plan"].get("slow_down", 1.0)
+    system = [str(run["target"]["workers"]), "1" if slow_down == 1 else f"1/{slow_down:g}"]
     measured = {one["arm"] for one in run["loads"]}
-    return [[workers, arm["name"], *_cells(run, arm["name"])] for arm in run["arms"] if arm["name"] in measured]
+    return [[*system, arm["name"], *_cells(run, arm["name"])] for arm in run["arms"] if arm["name"] in measured]
 
 
 def where(run: Mapping[str, Any]) -> str:
@@ -101,8 +103,9 @@ def show(run: Mapping[str, Any], console: Console) -> None:
 def markdown(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return one table for all runs, and what is behind it."""
     lines = [f"- {'. '.join([where(run), *run['notes']]).rstrip('.')}." for run in runs]
-    table = [f"| {' | '.join(HEADS)} |", "|" + "---|" * 2 + "---:|" * (len(HEADS) - 2)]
-    table += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for run in runs for row in rows(run)]
+    table = [f"| {' | '.join(HEADS)} |", "|" + "---|" * 3 + "---:|" * (len(HEADS) - 3)]
+    every = sorted((row for run in runs for row in rows(run)), key=lambda row: int(row[0]))
+    table += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in every]
     parts = [
         "\n".join(table) if len(table) > _HEAD_LINES else "",
         _sources(runs),
