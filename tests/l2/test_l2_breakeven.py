@@ -27,9 +27,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def cutting(clock: Clock) -> BreakEven:
-    """One that computes at 1 GB/s and has just let its probe through."""
+    """One that computes at 1 GB/s and has just begun to cut, one chunk."""
     made = BreakEven(1.0)
-    assert made.keep([{0: GB}], {0: Source(0.5 * GB, 0)}) == 1
+    assert made.keep([{0: GB}], {0: Source(0.5 * GB, 0)}) == 0
     assert made.cutting
     return made
 
@@ -66,9 +66,9 @@ def test_a_slow_endpoint_is_cut_off_whole_and_counted(cutting: BreakEven) -> Non
     assert cutting.report() == {
         "min_load_gbps": 1.0,
         "cutting": True,
-        "cut_chunks": 10,
-        "cut_bytes": 10 * GB,
-        "probes": 1,
+        "cut_chunks": 11,
+        "cut_bytes": 11 * GB,
+        "probes": 0,
     }
 
 
@@ -96,8 +96,8 @@ def test_the_slowest_endpoint_decides(cutting: BreakEven) -> None:
     parts = [{0: GB}, {0: GB}, {0: 9 * GB // 10, 1: GB // 10}, {1: GB}, {0: GB}]
     # Four chunks: endpoint 1 needs 11 s, computing 4 s. Three: endpoint 1 one second, endpoint 0 2.9 / 2 s.
     assert cutting.keep(parts, sources(2, 0.1)) == 3
-    assert cutting.cut_chunks == 2
-    assert cutting.cut_bytes == 2 * GB
+    assert cutting.cut_chunks == 1 + 2, "the fixture's, and two of these"
+    assert cutting.cut_bytes == 3 * GB
 
 
 def test_once_it_cuts_loading_must_be_15_percent_faster_before_it_stops(clock: Clock, cutting: BreakEven) -> None:
@@ -111,15 +111,48 @@ def test_once_it_cuts_loading_must_be_15_percent_faster_before_it_stops(clock: C
     assert cutting.keep(parts, sources(0.99)) == 0
 
 
-def test_every_two_seconds_one_lookup_passes_whole_so_that_it_can_be_measured(clock: Clock, cutting: BreakEven) -> None:
-    parts = [{0: GB}] * 4
-    answers = []
-    for _ in range(9):
-        answers.append(cutting.keep(parts, sources(0.5)))
-        clock.now += 0.5
-    assert answers == [0, 0, 0, 0, 4, 0, 0, 0, 4]
-    assert cutting.cut_chunks == 7 * 4
-    assert cutting.probes == 1 + 2, "the fixture's, and two of these"
+MIB = 1 << 20
+
+
+def probed(made: BreakEven, clock: Clock, every_s: float, lookups: int, gbps: float = 0.5) -> list[int]:
+    """Return the numbers of the lookups that were let through; each is of four chunks of 16 MiB."""
+    found = []
+    for number in range(lookups):
+        if kept := made.keep([{0: 16 * MIB}] * 4, sources(gbps)):
+            assert kept == 2, "as much as a measurement needs, and not all of it"
+            found.append(number)
+        clock.now += every_s
+    return found
+
+
+def test_one_lookup_in_25_is_let_through_so_that_it_can_be_measured(clock: Clock, cutting: BreakEven) -> None:
+    # 32 MiB at 0.5 GB/s take 0.07 s: a hundred times as long are less than 25 lookups, one a second.
+    assert probed(cutting, clock, 1.0, 80) == [24, 49, 74]
+    assert cutting.probes == 3
+    assert cutting.cut_chunks == 1 + 80 * 4 - 3 * 2
+
+
+def test_while_lookups_come_fast_what_is_let_through_takes_a_hundredth_of_the_time(
+    clock: Clock, cutting: BreakEven
+) -> None:
+    found = probed(cutting, clock, 0.01, 3000)
+    seconds = 32 * MIB / (0.5 * GB)
+    # The first is due two seconds after it began to cut, the others a hundred times their own length apart.
+    assert found[0] == pytest.approx(200, abs=1)
+    assert found[1:] == [pytest.approx(found[0] + n * 100 * seconds / 0.01, abs=2 * n) for n in range(1, len(found))]
+    assert len(found) == 5
+
+
+def test_a_store_that_became_fast_is_seen_and_let_through_whole(clock: Clock, cutting: BreakEven) -> None:
+    assert probed(cutting, clock, 1.0, 25) == [24]
+    assert cutting.keep([{0: 16 * MIB}] * 4, sources(3.0)) == 4
+    assert not cutting.cutting
+
+
+def test_a_prefix_shorter_than_a_measurement_is_let_through_whole(clock: Clock, cutting: BreakEven) -> None:
+    clock.now += 10
+    answers = [cutting.keep([{0: MIB}], sources(0.5)) for _ in range(30)]
+    assert [number for number, kept in enumerate(answers) if kept] == [24]
 
 
 @given(
@@ -131,7 +164,6 @@ def test_what_is_kept_arrives_no_later_than_it_computes_and_nothing_longer_would
     parts: list[dict[int, int]], rates: list[float | None], outstanding: int
 ) -> None:
     made = BreakEven(1.0)
-    made._probed = float("inf")
     known = sources(*rates, outstanding=outstanding)
 
     def in_time(count: int, slack: float) -> bool:

@@ -14,7 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _MARGIN = 0.85
+# A probe is answered late. So that neither throughput nor P95 of TTFT shows it: not more than one lookup in so many,
+# and only a hundredth of the time.
+_PROBE_LOOKUPS = 25
 _PROBE_S = 2.0
+_PROBE_TIMES = 100
+# As much as all connections to a store ask for at once: less would not show what it can deliver.
+_PROBE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -28,19 +34,22 @@ class Source:
 class BreakEven:
     """The decision, with hysteresis: once it cuts, loading must be 15 % faster than computing before it stops.
 
-    A cut lookup loads nothing, so nothing would ever be measured again: every two seconds one lookup passes whole.
+    A cut lookup loads nothing, so nothing would ever be measured again: now and then one lookup passes with as many
+    chunks as a measurement needs.
     """
 
     def __init__(self, min_load_gbps: float) -> None:
         """Cut below `min_load_gbps`, 1e9 bytes/s; 0 never cuts."""
         self._compute = min_load_gbps * 1e9
         self._lock = threading.Lock()
-        self._probed = 0.0
+        self._probe_from = 0.0
+        self._lookups = 0
+        """Lookups that were cut since the last probe."""
         self.cutting = False
         self.cut_chunks = 0
         self.cut_bytes = 0
         self.probes = 0
-        """Lookups that passed whole while it cut."""
+        """Lookups that passed, while it cut, to measure."""
 
     def keep(self, parts: Sequence[Mapping[int, int]], sources: Mapping[int, Source]) -> int:
         """Return how many chunks of a found prefix to answer as hits.
@@ -53,15 +62,38 @@ class BreakEven:
             return len(parts)
         with self._lock:
             kept = self._longest(parts, sources, self._compute * (_MARGIN if self.cutting else 1.0))
-            self.cutting = kept < len(parts)
-            now = time.monotonic()
-            if self.cutting and now - self._probed >= _PROBE_S:
-                self._probed = now
-                self.probes += 1
-                return len(parts)
+            if kept < len(parts):
+                kept = max(kept, self._probe(parts, sources))
+                self.cutting = True
+            else:
+                self.cutting = False
             self.cut_chunks += len(parts) - kept
             self.cut_bytes += sum(sum(part.values()) for part in parts[kept:])
             return kept
+
+    def _probe(self, parts: Sequence[Mapping[int, int]], sources: Mapping[int, Source]) -> int:
+        """Return how many chunks to let through to measure; 0 while it is too early for that."""
+        now = time.monotonic()
+        if not self.cutting:
+            # It was measured just now, or it would not cut.
+            self._probe_from, self._lookups = now + _PROBE_S, 0
+            return 0
+        self._lookups += 1
+        if now < self._probe_from or self._lookups < _PROBE_LOOKUPS:
+            return 0
+        asked: dict[int, int] = {}
+        count = 0
+        for part in parts:
+            if sum(asked.values()) >= _PROBE_BYTES:
+                break
+            count += 1
+            for endpoint, size in part.items():
+                asked[endpoint] = asked.get(endpoint, 0) + size
+        rates = {endpoint: sources[endpoint].bytes_per_s for endpoint in asked}
+        seconds = max(size / rate if (rate := rates[endpoint]) else 0.0 for endpoint, size in asked.items())
+        self._probe_from, self._lookups = now + max(_PROBE_S, _PROBE_TIMES * seconds), 0
+        self.probes += 1
+        return count
 
     def _longest(self, parts: Sequence[Mapping[int, int]], sources: Mapping[int, Source], allowed: float) -> int:
         """Return the largest number of chunks whose arrival is no later than `bytes / compute rate`."""

@@ -39,6 +39,8 @@ class Proxy:
         """The next request that has these bytes in it is passed on, and its connection cut before the answer."""
         self.delay_s = 0.0
         """Before each part of a reply is passed on."""
+        self.bytes_per_s = 0.0
+        """Most that is passed on of the replies on each connection; 0 is as fast as it goes."""
         self.struck = 0
         """Connections that were cut or held."""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -48,7 +50,7 @@ class Proxy:
     def release(self) -> None:
         """Strike no more, and cut what is held."""
         self.replies = self.requests = None
-        self.delay_s = 0.0
+        self.delay_s = self.bytes_per_s = 0.0
         self._released.set()
 
     def close(self) -> None:
@@ -102,6 +104,8 @@ class Proxy:
                     break
                 if self.delay_s and direction == "replies":
                     time.sleep(self.delay_s)
+                if self.bytes_per_s and direction == "replies":
+                    time.sleep(len(part) / self.bytes_per_s)
                 passed += len(part)
                 sink.sendall(part)
         except OSError:
