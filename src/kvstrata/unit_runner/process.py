@@ -91,8 +91,9 @@ def _prepare(service: Service, command: Command, identity: Identity, place: Plac
     if service.oom_score_adjust is not None:
         with _step(EXIT_OOM, "OOMScoreAdjust="):
             Path("/proc/self/oom_score_adj").write_text(str(service.oom_score_adjust))
-    with _step(EXIT_NICE, "Nice="):
-        os.setpriority(os.PRIO_PROCESS, 0, service.nice or 0)
+    if service.nice is not None:
+        with _step(EXIT_NICE, "Nice="):
+            os.setpriority(os.PRIO_PROCESS, 0, service.nice)
     _placement(service)
     os.umask(service.umask)
     with _step(EXIT_LIMITS, "Limit...="):
@@ -153,6 +154,9 @@ def _limits(service: Service) -> None:
     for name, number in LIMITS.items():
         wanted = service.limits.get(name, DEFAULT_LIMITS.get(name))
         if wanted is None:
+            # What systemd's services inherit is the first process's, and not that of a shell.
+            with contextlib.suppress(OSError):
+                resource.setrlimit(number, resource.prlimit(1, number))
             continue
         try:
             resource.setrlimit(number, wanted)

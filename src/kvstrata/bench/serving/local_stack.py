@@ -265,7 +265,9 @@ class LocalStack:
         port = free_port()
         flags = engine_options.router_flags("127.0.0.1", port, free_port())
         words = [str(word) for flag in flags.items() for word in flag]
-        argv = [str(self._settings.environment.python.parent / "vllm-router"), *words, "--worker-urls", *engines]
+        # The module, as for the engines.
+        argv = [str(self._settings.environment.python), "-m", "vllm_router.launch_router", *words]
+        argv += ["--worker-urls", *engines]
         child = self._processes.start("router", argv, self._settings.environment.variables(), "router.log")
         url = f"http://127.0.0.1:{port}"
         child.await_health(_answers(self._services, f"{url}/health"), _ROUTER_START_S)

@@ -1,0 +1,51 @@
+#!/bin/bash
+# units.sh RENDERED: what the roles would put on this host, put there, and started by the unit runner as its units say.
+#
+# RENDERED is the folder of a host that playbooks/render.yml wrote. This writes below /etc, /opt/kvstrata and /var/lib/kvstrata,
+# and makes two users: it is for a host that is thrown away. Root only.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+rendered=${1:?units.sh: no RENDERED} name=units
+[ "$(id -u)" = 0 ] || { echo "units.sh: user $(id -un); allowed: root" >&2; exit 2; }
+[ -e /run/systemd/system ] && { echo "units.sh: this host has systemd; allowed: one without" >&2; exit 2; }
+describe
+runner=("$python" -m kvstrata.unit_runner)
+state=(--state "$base/run")
+units=(kvrocks@d0.service lmcache.service vllm@0.service)
+[ -f "$rendered/etc/systemd/system/vllm-router.service" ] && [ -z "${KV_NO_ROUTER:-}" ] && units+=(vllm-router.service)
+
+for user in kvrocks kvstrata; do
+    id -u $user >/dev/null 2>&1 || useradd --system --shell /usr/sbin/nologin --home-dir /nonexistent --no-create-home $user
+done
+cp -a "$rendered/etc/." /etc/
+chown -R root:root /etc/kvstrata /etc/systemd/system
+chgrp kvrocks /etc/kvstrata/kvrocks/*.conf
+mkdir -p /opt/kvstrata/bin /opt/kvstrata/current/bin /var/lib/kvstrata/drives/d0
+install -m 0755 "$base/bin/kvrocks" /opt/kvstrata/bin/kvrocks
+# A release is a virtual environment; here it is the host's Python with what was carried.
+shim() {
+    printf '#!/bin/sh\nexport PYTHONPATH=%s\nexec %s %s "$@"\n' "$PYTHONPATH" "$engine_python" "$2" >"/opt/kvstrata/current/bin/$1"
+    chmod 0755 "/opt/kvstrata/current/bin/$1"
+}
+shim python ""
+shim vllm "-m vllm.entrypoints.cli.main"
+shim vllm-router "-m vllm_router.launch_router"
+without=()
+case $(readlink -f "$engine_python") in
+/root/* | /home/*) without=(--without ProtectHome) && say "NOT APPLIED: ProtectHome=, for the host's Python is below it" ;;
+esac
+say "in place"
+
+"${runner[@]}" check "${units[@]}" | tee "$base/results/units-check.txt"
+began_start=$SECONDS
+"${runner[@]}" start "${units[@]}" "${state[@]}" "${without[@]}" 2>&1 | tee "$base/results/$name.log"
+"$engine_python" "$here/benchmarks/gpu/units_check.py" --state "$base/run" --rendered "$rendered" --seconds $(($(left) - 60)) \
+    --router "$([[ " ${units[*]} " == *router* ]] && echo yes || echo no)" --output "$base/results/$name.json"
+code=$?
+say "checked after $((SECONDS - began_start)) s: exit $code"
+"${runner[@]}" status "${state[@]}" --json >"$base/results/units-status.json"
+reversed=()
+for unit in "${units[@]}"; do reversed=("$unit" "${reversed[@]}"); done
+"${runner[@]}" stop "${reversed[@]}" "${state[@]}"
+cp "$base/results/units-check.txt" "$base/results/units-status.json" "$out/"
+keep "$name"
+exit $code
