@@ -3,7 +3,7 @@
 #   KV_BASE     folder of everything that arrives and is made (/var/kvstrata-run)
 #   OUT         empty folder for results: at most 8 files, of at most 16 MiB, with plain names ($KV_BASE/out)
 #   KV_PYTHON   Python 3.12 of the host (python3); KV_ENGINE_PYTHON the one with vllm and lmcache (the same)
-#   KV_SECONDS  of this run in all (540)
+#   KV_SECONDS  of this run in all (540); KV_START_MINUTES most of an engine's start (5)
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 base=${KV_BASE:-/var/kvstrata-run}

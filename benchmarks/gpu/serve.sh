@@ -42,7 +42,7 @@ say "$name: $minutes minutes, ${resume[*]:-from the beginning}"
 # shellcheck disable=SC2086 # KV_ARGS is a list of words
 timeout --signal=INT --kill-after=20 $(($(left) - 20)) "$python" "$here/scripts/bench.py" serve "${args[@]}" \
     --env VLLM_USE_FLASHINFER_SAMPLER=0 --python "$engine_python" --kvrocks "$base/bin/kvrocks" --dir "$base/data" \
-    --rounds "${KV_ROUNDS:-1}" --minutes "$minutes" --phase-minutes 4 --start-minutes 5 --output "$base/results/$name" \
+    --rounds "${KV_ROUNDS:-1}" --minutes "$minutes" --phase-minutes 4 --start-minutes "${KV_START_MINUTES:-5}" --output "$base/results/$name" \
     "${resume[@]}" ${KV_ARGS:-} 2>&1 | tee -a "$base/results/$name.log"
 code=${PIPESTATUS[0]}
 keep "$name"
