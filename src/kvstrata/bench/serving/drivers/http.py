@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         """`host` is what the requests' Host says; `open` makes connections."""
         self.used = False
         self.status = 0
+        self.headers: Mapping[str, str] = {}
         self._host = host
         self._transport: asyncio.Transport | None = None
         self._head = b""
@@ -99,7 +100,8 @@ class Connection(asyncio.Protocol):
     async def post(self, path: str, headers: Mapping[str, str], body: bytes, sink: Callable[[bytes], None]) -> None:
         """Send a request and wait for the end of its answer.
 
-        `status` is set before `sink` is called, with the body's bytes as they come.
+        `status` and `headers`, with names in small letters, are set before `sink` is called, with the body's bytes as
+        they come.
 
         Raises:
             ClosedError: hung up before any byte; on a connection that was `used`, another one may work.
@@ -108,6 +110,7 @@ class Connection(asyncio.Protocol):
         if not self.idle or self._transport is None:
             raise ClosedError("the server hung up before it answered")
         self._again, self.status, self._head, self._body, self._sink = False, 0, b"", None, sink
+        self.headers = {}
         self._end = asyncio.get_running_loop().create_future()
         fields = {"Host": self._host, "Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
         head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
@@ -160,7 +163,7 @@ class Connection(asyncio.Protocol):
         if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
             raise HttpError(f"no HTTP answer: {first[:60]!r}")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        self.status = int(rest[:3])
+        self.status, self.headers = int(rest[:3]), headers
         self._keeps = headers.get("connection", "").lower() != "close"
         if "chunked" in headers.get("transfer-encoding", "").lower():
             return Chunks()
