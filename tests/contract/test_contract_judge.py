@@ -133,7 +133,9 @@ def test_streams_that_were_under_way_on_a_killed_worker_have_a_verdict_of_their_
     assert rest.ok
     assert "3 streams lost that were under way on it" in rest.said
     assert (lost.ok, lost.value) == (False, 3)
-    assert judge.streams("arm", [replace(killed, failed=0, cut=0, lost_streams=0)]).ok
+    saved = replace(killed, failed=0, cut=0, lost_streams=0, saved_streams=2)
+    assert judge.streams("arm", [saved]).ok
+    assert judge.streams("arm", [replace(saved, saved_streams=0)]).ok is None
     assert judge.streams("arm", [restarted]).ok is None
     # A stream that is cut when a router restarts is the router's to save.
     assert judge.disruption("arm", [replace(restarted, failed=1, cut=1)]).ok is False
@@ -166,9 +168,21 @@ def test_lost_with_a_killed_worker_are_the_streams_that_were_under_way_then_and_
         request = Request("c", 0, "x" * 8, 1, stream=stream)
         return Answer(request, sent, sent, sent if first else None, ended, error="cut: it hung up")
 
-    answers = [cut(9.0, 10.1), cut(9.5, 10.2, first=False), cut(9.0, 10.1, stream=False), cut(20.0, 21.0)]
-    killed = judge_event(TwoWorkers(), KILLED, 10.0, 15.0, 30.0, answers, [])
+    def whole(sent: float, ended: float, worker: str) -> Answer:
+        return replace(cut(sent, ended), error=None, worker=worker)
+
+    answers = [
+        whole(9.0, 11.0, "a"),
+        whole(9.0, 11.0, "b"),
+        whole(10.5, 11.0, "a"),
+        cut(9.0, 10.1),
+        cut(9.5, 10.2, first=False),
+        cut(9.0, 10.1, stream=False),
+        cut(20.0, 21.0),
+    ]
+    killed = judge_event(TwoWorkers(), KILLED, 10.0, 15.0, 30.0, answers, [], killed="a")
     assert (killed.failed, killed.cut, killed.lost_streams, killed.avoidable) == (4, 2, 1, 3)
+    assert killed.saved_streams == 1
     assert judge_event(TwoWorkers(), RESTARTED, 10.0, 15.0, 30.0, answers, []).lost_streams == 0
 
 
@@ -183,6 +197,9 @@ def test_the_overhead_is_the_median_of_the_rounds_and_a_rate_that_was_not_reache
     assert verdict.value == pytest.approx(1.5)
     assert judge.overhead("arm", [overhead(1.0, 2.0, reached=300.0)]).ok is False
     assert judge.overhead("arm", []).ok is None
+    lossy = judge.overhead("arm", [replace(rounds[0], failed=3), *rounds[1:]])
+    assert lossy.ok is False
+    assert lossy.said.startswith("3 requests failed")
 
 
 def test_figures_of_programs_that_waited_for_a_cpu_are_not_judged() -> None:

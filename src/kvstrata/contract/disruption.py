@@ -23,6 +23,8 @@ _BACK = 0.9
 # As many resident turns a window needs to be judged; with fewer it is joined with the next.
 _ENOUGH = 10
 _DOWN_S = 5.0
+# It has a process of its own.
+_KILLED = "w0"
 # The load is ended after the last event, and not by the clock.
 _EVER_S = 1e6
 # In which a worker is gone for certain, once it is sent SIGKILL.
@@ -49,6 +51,8 @@ class Disruption:
     lost_streams: int = 0
     """Of the cut, streams that were under way when a worker was killed: a router that hands streams through cannot go
     on with them elsewhere."""
+    saved_streams: int = 0
+    """Streams that were under way on the killed worker as well, and ended as if nothing had been."""
 
     @property
     def avoidable(self) -> int:
@@ -87,9 +91,9 @@ async def disrupt(
         events.append((what, began, time.monotonic()))
 
     async def killed() -> None:
-        await asyncio.to_thread(target.kill, "w0")
+        await asyncio.to_thread(target.kill, _KILLED)
         await asyncio.sleep(_DOWN_S)
-        await asyncio.to_thread(target.revive, "w0")
+        await asyncio.to_thread(target.revive, _KILLED)
 
     async def restart(port: int) -> None:
         await asyncio.to_thread(target.end_router, running[port])
@@ -127,7 +131,17 @@ async def disrupt(
         await asyncio.to_thread(target.leave, worker.name)
     ends = [start for _, start, _ in events[1:]] + [held.ended]
     return [
-        judge_event(target, what, start, end, until, held.answers, batches or [], workers=workers)
+        judge_event(
+            target,
+            what,
+            start,
+            end,
+            until,
+            held.answers,
+            batches or [],
+            workers=workers,
+            killed=_KILLED if what == KILLED else None,
+        )
         for (what, start, end), until in zip(events, ends, strict=True)
     ]
 
@@ -153,10 +167,11 @@ def judge_event(
     batches: Sequence[Batch],
     enough: int = _ENOUGH,
     workers: Sequence[str] | None = None,
+    killed: str | None = None,
 ) -> Disruption:
     """Return what an event from `start` to `end` did to the requests that it met, and to those until `until`.
 
-    workers: those that there were, if others are there now.
+    workers: those that there were, if others are there now. killed: the one that was, if answers tell who began them.
     """
     # Also those that were under way when it happened.
     met = [answer for answer in answers if answer.ended >= start and answer.sent < until]
@@ -191,7 +206,14 @@ def judge_event(
         tuple(shares),
         tuple(dict.fromkeys(answer.error for answer in failed if answer.error))[:3],
         sum(what == KILLED and answer.last_sent < start + _KILL_S for answer in cut),
+        sum(
+            _under_way(answer, start) and killed is not None and answer.worker == killed for answer in met if answer.ok
+        ),
     )
+
+
+def _under_way(answer: Answer, at: float) -> bool:
+    return answer.request.stream and answer.first is not None and answer.first < at < answer.ended
 
 
 def routers_together(arm: Arm) -> Arm:

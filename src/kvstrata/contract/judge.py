@@ -138,8 +138,13 @@ def streams(arm: str, found: Sequence[Disruption]) -> Verdict:
     killed = [one for one in found if one.what == KILLED]
     if not killed:
         return Verdict(arm, STREAMS, None, None, 0, "NOT RUN: no worker was killed")
-    lost = sum(one.lost_streams for one in killed)
-    return Verdict(arm, STREAMS, not lost, lost, 0, f"{lost} streams lost with {len(killed)} workers that were killed")
+    lost, saved = sum(one.lost_streams for one in killed), sum(one.saved_streams for one in killed)
+    said = (
+        f"{lost} streams lost, {saved} went on elsewhere, of those under way on {len(killed)} workers that were killed"
+    )
+    if not lost + saved:
+        return Verdict(arm, STREAMS, None, None, 0, f"NOT JUDGED: no stream was known to be under way there; {said}")
+    return Verdict(arm, STREAMS, not lost, lost, 0, said)
 
 
 def by_event(found: Sequence[Disruption]) -> dict[str, list[Disruption]]:
@@ -162,6 +167,8 @@ def overhead(arm: str, found: Sequence[Overhead]) -> Verdict:
         f"{median(one.added_p50_ms for one in found):.2f} ms, at {found[0].wanted_per_s:g}/s; cores used: router "
         f"{median(one.router_cores for one in found):.2f}, client {median(one.client_cores for one in found):.2f}"
     )
+    if failed := sum(one.failed for one in found):
+        return Verdict(arm, OVERHEAD, False, added, MOST_OVERHEAD_MS, f"{failed} requests failed; {said}")
     if reached < _REACHED:
         return Verdict(
             arm, OVERHEAD, False, added, MOST_OVERHEAD_MS, f"only {reached:.0%} of the rate was reached; {said}"

@@ -223,12 +223,12 @@ def _overheads(runs: Sequence[Mapping[str, Any]]) -> str:
             cells += [
                 _median([one[name] for one in found]) for name in ("added_p99_ms", "router_cores", "client_cores")
             ]
-            lines.append(f"| {arm} | {len(found)} | {' | '.join(cells)} |")
+            lines.append(f"| {arm} | {len(found)} | {' | '.join(cells)} | {sum(one['failed'] for one in found)} |")
     head = (
         "| arm | rounds | asked/s | reached/s | P50 routed, ms | direct | P99 routed, ms | direct | P99 adds, ms | "
-        "router cores | client cores |\n"
+        "router cores | client cores | failed |\n"
     )
-    return head + "|---|" + "---:|" * 10 + "\n" + "\n".join(lines) if lines else ""
+    return head + "|---|" + "---:|" * 11 + "\n" + "\n".join(lines) if lines else ""
 
 
 def _saturations(runs: Sequence[Mapping[str, Any]]) -> str:

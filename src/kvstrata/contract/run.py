@@ -28,6 +28,8 @@ UNIQUE, SHARED = "conversations", "shared prefix"
 # The contract's: how many more conversations there are than caches have room for.
 OVERSUBSCRIBED = 4
 HOT_SHARE = 0.5
+# Tokens; of answers under way when something happens.
+_LONG_OUTPUT = 30
 type Say = Callable[[str], None]
 
 
@@ -171,6 +173,8 @@ def disruptions(target: LocalTarget, plan: Plan, run: Run, say: Say) -> None:
     for turn, arm in ((turn, arm) for turn in range(1, plan.disruption_rounds + 1) for arm in claimed):
         end_if_told()
         shape, slots = shape_for(target, plan.per_s, 0.0)
+        # Some streams must be under way where a worker is killed.
+        shape = replace(shape, output=_LONG_OUTPUT)
         seed = plan.seed + turn
         talk = Conversations(shape, seed, f"{arm.name} {turn} disrupted", scale)
         try:
@@ -184,7 +188,7 @@ def disruptions(target: LocalTarget, plan: Plan, run: Run, say: Say) -> None:
         for one in found:
             say(
                 f"round {turn}: {arm.name}: {one.what}: {one.requests} requests, {one.failed} failed ({one.cut} cut), "
-                f"{one.retried} retried, locality back: {one.back_s}"
+                f"{one.retried} retried, {one.saved_streams} streams went on elsewhere, locality back: {one.back_s}"
             )
 
 
