@@ -3,6 +3,7 @@
 #   KV_BASE     folder of everything that arrives and is made (/var/kvstrata-run)
 #   OUT         empty folder for results: at most 8 files, of at most 16 MiB, with plain names ($KV_BASE/out)
 #   KV_PYTHON   Python 3.12 of the host (python3); KV_ENGINE_PYTHON the one with vllm and lmcache (the same)
+#   KV_EXTRA_PATH  folders of packages that come before the carried ones
 #   KV_SECONDS  of this run in all (540); KV_START_MINUTES most of an engine's start (5)
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -14,7 +15,7 @@ seconds=${KV_SECONDS:-540}
 began=$SECONDS
 mkdir -p "$base/results" "$base/home" "$base/data" "$out"
 # Nothing is looked for anywhere else: the host's own packages come after what was carried there.
-export PYTHONPATH="$base/site:$here/src" PYTHONUNBUFFERED=1 HOME="$base/home" KVSTRATA_CACHE="$base/cache"
+export PYTHONPATH="${KV_EXTRA_PATH:+$KV_EXTRA_PATH:}$base/site:$here/src" PYTHONUNBUFFERED=1 HOME="$base/home" KVSTRATA_CACHE="$base/cache"
 export HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 LMCACHE_TRACK_USAGE=false LMCACHE_DISABLE_BANNER=1
 ulimit -n "$(ulimit -Hn)"
 

@@ -14,18 +14,21 @@ case $shape in
 8b | 8b2)
     # 128 KiB of KV a token: 50 conversations at a time are 19 GB, all 120 are 45 GB, HBM and DRAM have 30 GB.
     args=(--model llama-8b-shape --hbm-gib 12 --dram-gib 16 --store-gib 30 --min-load-gbps 4.0
-        --set conversations=120 --configurations none,dram+ssd,dram,native,resp,poc)
-    [ "$shape" = 8b2 ] && args+=(--replicas 2 --configurations none,dram+ssd)
+        --set conversations=120)
+    configurations=none,dram+ssd,dram,native,resp,poc
+    [ "$shape" = 8b2 ] && args+=(--replicas 2) && configurations=none,dram+ssd
     ;;
 32b)
     # 256 KiB a token. Weights take 61 GiB of an 80 GB card.
     args=(--model 32b-shape --hbm-gib 4 --dram-gib 16 --store-gib 30 --min-load-gbps 2.0
-        --set conversations=60 --set active=30 --configurations none,dram+ssd,dram)
+        --set conversations=60 --set active=30)
+    configurations=none,dram+ssd,dram
     ;;
 tiny)
     args=(--model tiny-llama --accelerator cpu --hbm-gib 0.25 --dram-gib 0.5 --store-gib 2 --cpu-threads 2
         --set conversations=6 --set active=3 --set messages=2-6 --set prefix=200-300 --set turn_in=20-40 --set turn_out=8-16
-        --max-model-len 2048 --questions 2 --configurations none,dram+ssd,dram,resp)
+        --max-model-len 2048 --questions 2)
+    configurations=none,dram+ssd,dram,resp
     ;;
 *)
     echo "serve.sh: SHAPE is '$shape'; allowed: 8b, 32b, 8b2, tiny" >&2
@@ -41,7 +44,7 @@ minutes=$(awk "BEGIN { print ($(left) - 45) / 60 }")
 say "$name: $minutes minutes, ${resume[*]:-from the beginning}"
 # shellcheck disable=SC2086 # KV_ARGS is a list of words
 timeout --signal=INT --kill-after=20 $(($(left) - 20)) "$python" "$here/scripts/bench.py" serve "${args[@]}" \
-    --env VLLM_USE_FLASHINFER_SAMPLER=0 --python "$engine_python" --kvrocks "$base/bin/kvrocks" --dir "$base/data" \
+    --configurations "${KV_CONFIGURATIONS:-$configurations}" --env VLLM_USE_FLASHINFER_SAMPLER=0 --python "$engine_python" --kvrocks "$base/bin/kvrocks" --dir "$base/data" \
     --rounds "${KV_ROUNDS:-1}" --minutes "$minutes" --phase-minutes 4 --start-minutes "${KV_START_MINUTES:-5}" --output "$base/results/$name" \
     "${resume[@]}" ${KV_ARGS:-} 2>&1 | tee -a "$base/results/$name.log"
 code=${PIPESTATUS[0]}
