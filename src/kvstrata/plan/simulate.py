@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from kvstrata.bench.statistics import percentile
 from kvstrata.plan.caches import BLOCK, NOTHING, Found, Hbm, Offload
 from kvstrata.plan.engine import REQUEST_OVERHEAD_S, Engine
 from kvstrata.plan.tiers import Tier, TierName
@@ -69,12 +70,12 @@ class Outcome:
 
     def quantile(self, share: float) -> float:
         """Return the TTFT that this share of requests did not exceed, by nearest rank; 0 without requests."""
-        return _rank(self.ttft_s, share)
+        return percentile(self.ttft_s, 100 * share) if self.ttft_s else 0.0
 
     def median_where(self, least: float, most: float) -> float | None:
         """Return the median TTFT of the requests of which such a share was cached; None without one."""
         chosen = [ttft for ttft, share in zip(self.ttft_s, self.cached, strict=True) if least <= share <= most]
-        return _rank(chosen, 0.5) if chosen else None
+        return percentile(chosen, 50) if chosen else None
 
     @property
     def output_per_s(self) -> float:
@@ -85,11 +86,6 @@ class Outcome:
     def hit_rate(self) -> float:
         """Tokens from any cache / all prompt tokens."""
         return (self.hbm_tokens + self.dram_tokens + self.ssd_tokens) / max(1, self.prompt_tokens)
-
-
-def _rank(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 @dataclass

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from kvstrata.bench.quiet import QUIET_SHARE
 from kvstrata.bench.serving import counters
 from kvstrata.bench.serving.model import ClientHealth, Counters, Phase, RequestSample
+from kvstrata.bench.statistics import percentile
 
 
 def shared(before: Counters, after: Counters, duration_s: float, cores: int) -> str | None:
@@ -37,13 +37,13 @@ def saturated(client: ClientHealth) -> str | None:
 def summary(phase: Phase) -> str:
     """Return a line about a phase, for whoever waits."""
     answered = [sample for sample in phase.samples if sample.ok]
-    first = sorted(sample.ttft_s for sample in answered if sample.ttft_s is not None)
+    first = [sample.ttft_s for sample in answered if sample.ttft_s is not None]
     tokens = sum(sample.output_tokens for sample in answered)
     told = [f"{len(answered)} of {len(phase.samples)} requests in {phase.duration_s:.1f} s"]
     if phase.duration_s > 0:
         told.append(f"{tokens / phase.duration_s:.1f} output tokens/s")
     if first:
-        told.append(f"TTFT P50 {_rank(first, 0.5):.3f} s, P95 {_rank(first, 0.95):.3f} s")
+        told.append(f"TTFT P50 {percentile(first, 50):.3f} s, P95 {percentile(first, 95):.3f} s")
     if (t := phase.tiers) is not None:
         told.append(f"prompt tokens: HBM {t.hbm}, L1 {t.l1}, L2 {t.l2}, computed {t.computed}")
     return "; ".join([*told, *phase.notes])
@@ -63,11 +63,6 @@ def useless(phase: Phase) -> bool:
     """Whether a phase with failed requests shows that going on with this configuration is of no use."""
     errors = [sample.error for sample in phase.samples if sample.error is not None]
     return len(errors) == len(phase.samples) or any(map(_is_late, errors))
-
-
-def _rank(ordered: Sequence[float], share: float) -> float:
-    """Return the smallest value that no less than `share` of the values are at most (nearest rank)."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def _is_late(error: str) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kvstrata.bench.statistics import percentile
 from kvstrata.verify.check import Json, UnableError, UnmetError
 from kvstrata.verify.faults.plan import Fault
 from kvstrata.verify.faults.requests import Sample
@@ -27,20 +27,14 @@ class Window:
         return sample.ended_s >= self.began_s and sample.started_s <= self.ended_s
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile (ISO 16269): the least value that at least `share` of all do not exceed."""
-    ranked = sorted(values)
-    return ranked[max(0, math.ceil(share * len(ranked)) - 1)]
-
-
 def times(samples: Sequence[Sample]) -> dict[str, Json]:
     """P50, P95 and the longest, in seconds, of the requests that were answered."""
     waited = [sample.seconds for sample in samples if sample.answered]
     if not waited:
         return {}
     return {
-        "p50_s": round(percentile(waited, 0.5), 3),
-        "p95_s": round(percentile(waited, 0.95), 3),
+        "p50_s": round(percentile(waited, 50), 3),
+        "p95_s": round(percentile(waited, 95), 3),
         "max_s": round(max(waited), 3),
     }
 
@@ -95,7 +89,7 @@ def _times_said(samples: Sequence[Sample]) -> str:
     waited = [sample.seconds for sample in samples if sample.answered]
     if not waited:
         return ""
-    p50, p95 = percentile(waited, 0.5), percentile(waited, 0.95)
+    p50, p95 = percentile(waited, 50), percentile(waited, 95)
     return f", P50 {p50:.1f} s, P95 {p95:.1f} s, longest {max(waited):.1f} s"
 
 
