@@ -10,7 +10,7 @@ from typing import Any
 
 from kvstrata.bench.errors import BenchError
 from kvstrata.cluster import Router
-from kvstrata.contract import site_counters, site_routers
+from kvstrata.contract import site_counters, site_front, site_routers
 from kvstrata.contract.arms import DYNAMO, ROUTER, Arm
 from kvstrata.contract.client import Front
 from kvstrata.contract.residency import Batch
@@ -19,16 +19,14 @@ from kvstrata.contract.site_events import BOOT, SiteEvents, published
 from kvstrata.contract.target import Worker
 from kvstrata.drain.replicas import Replica, every
 from kvstrata.drain.site import Site
-from kvstrata.verify import dynamo, tls
+from kvstrata.verify import dynamo
 from kvstrata.verify.context import NodeContext
 from kvstrata.verify.http import Service, UnansweredError
-from kvstrata.verify.layers.edge.access import authority, authorization
 
 EDGE, STRAIGHT = "edge", "router"
 _TOKENIZER_S = 120.0
 # Of an engine's figures: it may have all cores busy.
 _ASK_S = 30.0
-_MORE: Mapping[str, Any] = {"nvext": {"extra_fields": ["worker_id"]}}
 
 
 class SiteTarget:
@@ -132,7 +130,7 @@ class SiteTarget:
     def front(self) -> Front:
         """Return how requests reach what is deployed."""
         if self.through == EDGE:
-            return self._edge()
+            return site_front.through_edge(self.site.cluster, self.hosts, self._worker_of, dynamo=self.site.dynamo)
         ports = [ctx.shell.tunnel(self.router(ctx).host, self.router(ctx).port).port for ctx in self.hosts]
         return self._front(*ports)
 
@@ -189,27 +187,8 @@ class SiteTarget:
     def _context(self, replica: Replica) -> NodeContext:
         return self.site.contexts[replica.node.name]
 
-    def _front(self, port: int, *others: int) -> Front:
-        url, backup = f"http://127.0.0.1:{port}", (f"http://127.0.0.1:{others[0]}" if others else None)
-        model = self.site.cluster.model.name
-        return Front(url, model, self._worker_of, _MORE if self.site.dynamo else {}, backup)
-
-    def _edge(self) -> Front:
-        edge, ctx = self.site.cluster.edge, next(ctx for ctx in self.hosts if ctx.node.edge is not None)
-        if edge is None or ctx.node.edge is None:
-            raise ValueError("the site has no edge")
-        host = ctx.node.edge.host
-        port = ctx.shell.tunnel(host, edge.port).port
-        headers = {"Host": f"{host}:{edge.port}"} | (authorization(edge.keys[0].value) if edge.keys else {})
-        return Front(
-            f"{'http' if edge.plaintext else 'https'}://127.0.0.1:{port}",
-            self.site.cluster.model.name,
-            self._worker_of,
-            _MORE if self.site.dynamo else {},
-            headers=headers,
-            tls=None if edge.plaintext else tls.trusting(authority(edge)),
-            server_name=None if edge.plaintext else next(iter(edge.names), host),
-        )
+    def _front(self, *ports: int) -> Front:
+        return site_front.straight(self.site.cluster, ports, self._worker_of, dynamo=self.site.dynamo)
 
     def _cache_size(self) -> tuple[int, int]:
         frontend = None
