@@ -33,6 +33,10 @@ without=()
 case $(readlink -f "$engine_python") in
 /root/* | /home/*) without=(--without ProtectHome) && say "NOT APPLIED: ProtectHome=, for the host's Python is below it" ;;
 esac
+# A shape needs no weights, and is made here where it did not arrive.
+model=$(sed -n 's/^model: //p' "$rendered/etc/kvstrata/vllm/0.yaml")
+[ -e "$model/config.json" ] || "$python" -c "import sys; from pathlib import Path; from kvstrata.bench.serving import served
+served.prepare(Path(sys.argv[1]).name, Path(sys.argv[1]).parent, dtype=None, load_format=None, most_tokens=8192)" "$model"
 say "in place"
 
 "${runner[@]}" check "${units[@]}" | tee "$base/results/units-check.txt"
