@@ -138,3 +138,41 @@ def test_the_raw_tier_is_asked_for_in_words_that_bench_takes(tmp_path: Path) -> 
 def test_the_shapes_models_have_the_figures_that_are_said_of_them() -> None:
     shape = SHAPES["32b-shape"]
     assert (shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.intermediate) == (64, 5120, 64, 8, 25600)
+
+
+def test_a_sequence_goes_on_without_its_call_and_is_followed(tmp_path: Path) -> None:
+    began = run(tmp_path, "sequence.sh", "300", "serve.sh 8b", "300", "serve.sh 32b")
+    assert began.returncode == 0, began.stderr
+    for _ in range(20):
+        followed = run(tmp_path, "follow.sh", "5")
+        if followed.returncode == 0:
+            break
+        assert followed.returncode == 3, followed.stderr
+    assert followed.returncode == 0
+    log = (tmp_path / "base" / "sequence.log").read_text()
+    assert [line.partition(" ")[2] for line in log.splitlines() if " ended" in line] == [
+        "ended with 0: serve.sh 8b",
+        "ended with 0: serve.sh 32b",
+        "all ended",
+    ]
+    assert [call[3] for call in calls(tmp_path) if call[0].endswith("bench.py")] == ["llama-8b-shape", "32b-shape"]
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert len(files) <= 8
+    assert {f"serve-{shape}.{end}.gz" for shape in ("8b", "32b") for end in ("json", "journal.jsonl")} <= files
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["10"], "1 arguments"),
+        (["soon", "serve.sh 8b"], "SECONDS is 'soon'"),
+        (["10", "none.sh"], "RUN is 'none.sh'"),
+    ],
+)
+def test_a_sequence_that_cannot_run_is_refused_before_anything_begins(
+    tmp_path: Path, words: list[str], said: str
+) -> None:
+    done = run(tmp_path, "sequence.sh", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (tmp_path / "base" / "sequence.log").exists()
