@@ -9,9 +9,9 @@ from pathlib import Path
 from listen import RUNNER, SYSTEMD, Ears
 
 # Of a node that shares two cores with everything else.
-SLACK_S = 1.5
+SLACK_S = 2.5
 # So long is nothing heard when nothing more comes.
-QUIET_S = 4
+QUIET_S = 8
 
 
 def drain(ears, quiet_s):

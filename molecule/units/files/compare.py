@@ -16,6 +16,8 @@ from listen import RUNNER, SYSTEMD, Ears
 # Of systemd's own journal and control groups; the runner's output goes to a file.
 ONLY_SYSTEMD = {"JOURNAL_STREAM", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE"}
 LEFTOVERS = ("/var/cache/kvstrata", "/var/cache/private/kvstrata", "/run/kvstrata")
+# systemd's range, docs/UIDS-GIDS.md of its sources.
+DYNAMIC = range(61184, 65520)
 START_S = 20
 
 
@@ -35,8 +37,19 @@ def plain(found):
     """Return it with what is another at each start replaced by whether it is as it must be."""
     environment = {name: value for name, value in found["environment"].items() if name not in ONLY_SYSTEMD}
     environment["INVOCATION_ID"] = bool(re.fullmatch("[0-9a-f]{32}", environment.get("INVOCATION_ID", "")))
+    for name in ("users", "groups", "own_folders"):
+        found[name] = dynamic(found[name])
     environment["SYSTEMD_EXEC_PID"] = environment.get("SYSTEMD_EXEC_PID") == str(found.pop("pid"))
     return {**found, "environment": environment}
+
+
+def dynamic(value):
+    """Return it with users and groups of DynamicUser= without their number, which each chooses from the same range."""
+    if isinstance(value, list):
+        return [dynamic(each) for each in value]
+    if isinstance(value, dict):
+        return {name: dynamic(each) for name, each in value.items()}
+    return "dynamic" if isinstance(value, int) and value in DYNAMIC else value
 
 
 def differences(one, other, where=""):

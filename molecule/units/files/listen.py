@@ -56,4 +56,12 @@ class Manager:
 
 
 SYSTEMD = Manager("systemd", ["systemctl"], [])
-RUNNER = Manager("runner", ["python3", "-m", "kvstrata.unit_runner"], ["--state", STATE])
+
+
+def manager_path():
+    """Return the PATH of units, which is systemd's own choice and no unit's."""
+    lines = subprocess.run(["systemctl", "show-environment"], capture_output=True, text=True, check=True).stdout
+    return next(line.removeprefix("PATH=") for line in lines.splitlines() if line.startswith("PATH="))
+
+
+RUNNER = Manager("runner", ["python3", "-m", "kvstrata.unit_runner"], ["--state", STATE, "--path", manager_path()])

@@ -83,9 +83,9 @@ def tell():
         "credentials": credentials(environ),
         "folders": {path: attempt(folder, path) for path in FOLDERS},
         "own_folders": {path: [attempt(entry, path), attempt(folder, path)] for path in own},
-        "tmp": names(TEMPORARY),
+        "tmp": [name for name in names(TEMPORARY) if "-private-" not in name],
         "root_home": attempt(names, "/root"),
-        "write": attempt(Path(TEMPORARY, "of-the-probe").touch),
+        "write": [attempt(Path(TEMPORARY, "of-the-probe").touch), attempt(Path(TEMPORARY, "of-the-probe").unlink)],
     }
 
 

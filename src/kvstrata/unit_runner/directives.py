@@ -81,8 +81,9 @@ class _Reader:
         if line.section not in ("Unit", "Service"):
             raise UnitError(f"{line.where}: [{line.section}]; allowed: [Unit], [Service], [Install]")
         at = f"{line.where}: {line.name}"
-        # Of a command after its quotes: what a specifier stands for is never split.
-        value = line.value if line.name in COMMANDS else specifiers.expand(line.value, self._known, at)
+        # Of commands and variables after their quotes: what a specifier stands for is never split or unescaped.
+        late = line.name in COMMANDS or line.name == "Environment"
+        value = line.value if late else specifiers.expand(line.value, self._known, at)
         if line.section == "Unit" and line.name in _UNIT:
             self._put(_UNIT[line.name], value, at)
         elif line.section == "Service" and line.name in _SERVICE:
@@ -187,7 +188,7 @@ class _Reader:
             name, equals, text = word.partition("=")
             if not equals or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
                 raise UnitError(f"{at}: {word!r}; allowed: NAME=value")
-            found[name] = text
+            found[name] = specifiers.expand(text, self._known, at)
 
     def environment_file(self, value: str, at: str) -> None:
         path = value.removeprefix("-")

@@ -30,8 +30,8 @@ class Place:
     """Where a unit's processes write, and what they share."""
 
     log: Path
-    private: Path
-    """For PrivateTmp=."""
+    private: Path | None
+    """For PrivateTmp=, where a unit has it."""
 
 
 def spawn(service: Service, command: Command, identity: Identity, variables: Mapping[str, str], place: Place) -> int:

@@ -22,13 +22,13 @@ def wanted(service: Service) -> bool:
     return service.private_tmp or service.dynamic_user or protected
 
 
-def enter(service: Service, writable: Sequence[str], private: Path) -> None:
+def enter(service: Service, writable: Sequence[str], private: Path | None) -> None:
     """Give this process the mounts of the service.
 
     Args:
         service: what it asks for; DynamicUser= brings PrivateTmp= and more with it.
         writable: folders that stay writable, beside those of ReadWritePaths=.
-        private: an empty folder of this unit, for its /tmp.
+        private: an empty folder of this unit, for its /tmp; None for a unit that has none of its own.
 
     Raises:
         OSError: the kernel refuses, or a folder of ReadWritePaths= is not there.
@@ -37,7 +37,7 @@ def enter(service: Service, writable: Sequence[str], private: Path) -> None:
     home = service.protect_home if service.protect_home != "no" or not service.dynamic_user else "read-only"
     linux.own_mounts()
     kept = [*_existing(service.read_write), *writable]
-    if service.private_tmp or service.dynamic_user:
+    if private is not None:
         # The folder of both is below one of them, which therefore comes last.
         for place in _TEMPORARY:
             inside = private / place.strip("/").replace("/", "-")

@@ -49,7 +49,9 @@ class Supervisor:
         """Start it, and again where Restart= says so, until it ends for good."""
         linux.subreaper()
         limit = StartLimit(self._service)
-        private = Path(tempfile.mkdtemp(prefix=f"kvstrata-private-{self._service.name}-"))
+        private = None
+        if self._service.private_tmp or self._service.dynamic_user:
+            private = Path(tempfile.mkdtemp(prefix=f"kvstrata-private-{self._service.name}-"))
         self._place = process.Place(self._store.log(self._service.name), private)
         try:
             while True:
@@ -68,7 +70,8 @@ class Supervisor:
                     self._end("inactive", ended.text)
                     return
         finally:
-            shutil.rmtree(private, ignore_errors=True)
+            if private is not None:
+                shutil.rmtree(private, ignore_errors=True)
 
     def _once(self) -> Ended | None:
         """Start, wait for its end, clear up; return how it ended, None if it was asked to stop."""
