@@ -95,7 +95,7 @@ def test_an_empty_value_resets_a_list_and_a_masked_unit_is_refused(tmp_path: Pat
         ("StateDirectory=/abs", "relative paths"),
         ("LoadCredential=a", "NAME:/absolute/path"),
         ("Environment=1=2", "allowed: NAME=value"),
-        ("Environment=%q", "specifier %q"),
+        ("Environment=A=%q", "specifier %q"),
         ("CPUAffinity=numa", "without NUMAMask="),
         ("OOMScoreAdjust=2000", "-1000 to 1000"),
     ],
