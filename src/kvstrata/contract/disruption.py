@@ -44,7 +44,7 @@ class Disruption:
     """Of the failed, streams that ended in their middle: no client can send those again unnoticed."""
     retried: int
     back_s: float | None
-    """From the end of the event until turns land where their prefixes are again; None: not within the load."""
+    """From the end of the event until turns land where their prefixes are again (`back`); None: not within the load."""
     shares: tuple[tuple[float, float], ...]
     """Seconds since the event ended, and the share of resident turns that landed, for each window."""
     errors: tuple[str, ...] = ()
@@ -178,7 +178,7 @@ def judge_event(
     failed = [answer for answer in met if not answer.ok]
     names = [worker.name for worker in target.workers] if workers is None else workers
     cut = [answer for answer in failed if answer.request.stream and answer.first is not None]
-    shares = []
+    windows: list[tuple[float, int, int]] = []
     begin = end
     while begin < until:
         stop = begin + WINDOW_S
@@ -189,12 +189,12 @@ def judge_event(
             judged = {(answer.request.conversation, answer.request.turn) for answer in window}
             one = locality([*before, *window], names, batches, target.tokens, target.block_size, judged)
             if one.resident >= enough and one.share is not None:
-                found = one.share
+                found = one
             else:
                 stop += WINDOW_S
         if found is None:
             break
-        shares.append((stop - end, found))
+        windows.append((stop - end, found.landed, found.resident))
         begin = stop
     return Disruption(
         what,
@@ -202,8 +202,8 @@ def judge_event(
         len(failed),
         len(cut),
         sum(answer.attempts > 1 for answer in met if answer.ok),
-        back(shares),
-        tuple(shares),
+        back(windows),
+        tuple((at, landed / resident) for at, landed, resident in windows),
         tuple(dict.fromkeys(answer.error for answer in failed if answer.error))[:3],
         sum(what == KILLED and answer.last_sent < start + _KILL_S for answer in cut),
         sum(
@@ -221,12 +221,15 @@ def routers_together(arm: Arm) -> Arm:
     return replace(arm, flags=(*arm.flags, *REPLICAS)) if arm.policy == "kv" else arm
 
 
-def back(shares: Sequence[tuple[float, float]]) -> float | None:
-    """Return the end of the first window from which on locality holds, None if the last one misses it."""
-    found = None
-    for at, share in shares:
-        if share < _BACK:
-            found = None
-        elif found is None:
-            found = at
-    return found
+def back(windows: Sequence[tuple[float, int, int]]) -> float | None:
+    """Return the end of the first window in which locality holds, and from which on it holds over all the rest.
+
+    windows: each with its end, and of its resident turns how many landed, and how many there were. A window alone has
+    so few that chance takes it below the bound now and then; what is left of the load together has enough.
+    """
+    for index, (at, landed, resident) in enumerate(windows):
+        rest = windows[index:]
+        enough = _BACK * sum(there for _, _, there in rest)
+        if landed >= _BACK * resident and sum(here for _, here, _ in rest) >= enough:
+            return at
+    return None
