@@ -26,6 +26,9 @@ class State:
     result: str = ""
     """How the last main process ended, or why there was none."""
     since: float = 0.0
+    """When it became so, in seconds of the epoch."""
+    invocation: str = ""
+    """INVOCATION_ID of its processes."""
     not_applied: tuple[str, ...] = ()
 
 

@@ -112,6 +112,7 @@ class Supervisor:
         folders.prepare(service, who)
         notify = self._listen() if service.type == "notify" else None
         self._variables = identity.environment(service, who, self._path, notify=notify)
+        self._state = replace(self._state, invocation=self._variables["INVOCATION_ID"])
         self._all("ExecStartPre", service.start_timeout_s)
         if service.type == "oneshot":
             self._all("ExecStart", INFINITY)
