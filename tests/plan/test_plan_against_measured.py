@@ -56,11 +56,11 @@ def test_the_verdict_is_what_was_measured(row: Row) -> None:
     assert verdict.tier is (TierName.SSD if row.ssd_gbps else TierName.DRAM)
 
 
-def test_ttft_under_load_with_dram_is_predicted_within_a_fifth_and_its_tail_within_a_third() -> None:
+def test_ttft_under_load_with_dram_is_predicted_within_a_fifth_and_its_tail_within_three_tenths() -> None:
     row = ROWS[1]
     assert row.predicted().quantile(0.5) == pytest.approx(row.p50_s, rel=0.2)
     # Copies between HBM and DRAM take nothing from the GPU in the simulation: its tail is too short.
-    assert row.predicted().quantile(0.95) == pytest.approx(row.p95_s, rel=0.33)
+    assert row.predicted().quantile(0.95) == pytest.approx(row.p95_s, rel=0.3)
 
 
 def test_ttft_of_vllm_alone_under_load_is_predicted_within_a_fifth() -> None:

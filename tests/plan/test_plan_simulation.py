@@ -145,6 +145,13 @@ def test_what_an_answer_took_beside_what_it_began_with_is_taken_from_the_oldest(
     assert (hbm.held(1), hbm.held(2)) == (288, 352)
 
 
+def test_what_runs_holds_whole_blocks() -> None:
+    hbm = Hbm(384, 128)
+    assert hbm.admit(1, 129) == 0
+    assert hbm.admit(2, 129) is None
+    assert hbm.admit(2, 128) == 0
+
+
 def test_a_prefix_is_kept_in_whole_blocks() -> None:
     hbm = Hbm(1024, 128)
     hbm.admit(1, 300)

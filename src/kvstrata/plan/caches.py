@@ -46,6 +46,7 @@ class Hbm:
 
     def admit(self, conversation: int, tokens: int) -> int | None:
         """Make room for a sequence of `tokens`; return what is here of it, or None while running ones fill it."""
+        tokens = self._blocks(tokens)
         if self._free + self._idle < tokens:
             return None
         mine = self._kept.pop(conversation, 0)
@@ -58,18 +59,22 @@ class Hbm:
     def end(self, conversation: int, tokens: int, held: int) -> None:
         """Keep an ended sequence of `tokens` as a prefix for later; `held` of them were taken when it began."""
         whole = tokens // self._block * self._block
-        self._free += held
+        self._free += self._blocks(held)
         self._make_room(whole)
         whole = min(whole, self._free // self._block * self._block)
         self._free -= whole
         self._idle += whole
         self._kept[conversation] = whole
 
+    def _blocks(self, tokens: int) -> int:
+        """Return the tokens of as many whole blocks as so many need."""
+        return -(-tokens // self._block) * self._block
+
     def _make_room(self, tokens: int) -> None:
         """Evict what was not used for the longest time until so many tokens are free, or nothing is left."""
         while self._free < tokens and self._kept:
             oldest, kept = next(iter(self._kept.items()))
-            gone = min(kept, -(-(tokens - self._free) // self._block) * self._block)
+            gone = min(kept, self._blocks(tokens - self._free))
             self._free += gone
             self._idle -= gone
             if gone == kept:

@@ -115,7 +115,8 @@ class Simulation:
         self._setup, self._users, self._think = setup, users, think_s
         self._rng = random.Random(seed)  # noqa: S311 - a workload, no secret
         self._source = conversations(workload, seed)
-        self._hbm = Hbm(setup.engine.hbm_tokens, setup.block_tokens)
+        # vLLM keeps one block back (its null block, v1/core/block_pool.py).
+        self._hbm = Hbm(setup.engine.hbm_tokens - setup.block_tokens, setup.block_tokens)
         chunks = {name: setup.chunks(name) for name in TierName}
         self._offload = Offload(setup.chunk_tokens, chunks[TierName.DRAM], chunks[TierName.SSD])
         self._tier_free = dict.fromkeys(TierName, 0.0)
