@@ -1,7 +1,8 @@
 #!/bin/bash
 # units.sh RENDERED: what the roles would put on this host, put there, and started by the unit runner as its units say.
 #
-# RENDERED is the folder of a host that playbooks/render.yml wrote. This writes below /etc, /opt/kvstrata and /var/lib/kvstrata,
+# RENDERED is the folder of a host that playbooks/render.yml wrote; with a cluster.json of playbooks/describe.yml in it, the
+# verifier's layers KV_LAYERS (store,cache,engine) are run too. This writes below /etc, /opt/kvstrata and /var/lib/kvstrata,
 # and makes two users: it is for a host that is thrown away. Root only.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 rendered=${1:?units.sh: no RENDERED} name=units
@@ -10,6 +11,12 @@ rendered=${1:?units.sh: no RENDERED} name=units
 describe
 runner=("$python" -m kvstrata.unit_runner)
 state=(--state "$base/run")
+# What asks systemctl, asks the runner.
+export KVSTRATA_UNITS_STATE=$base/run
+mkdir -p "$base/words"
+printf '#!/bin/sh\nPYTHONPATH=%s KVSTRATA_UNITS_STATE=%s exec %s -m kvstrata.unit_runner.systemctl "$@"\n' \
+    "$PYTHONPATH" "$base/run" "$(command -v "$python")" >"$base/words/systemctl"
+chmod 0755 "$base/words/systemctl"
 units=(kvrocks@d0.service lmcache.service vllm@0.service)
 [ -f "$rendered/etc/systemd/system/vllm-router.service" ] && [ -z "${KV_NO_ROUTER:-}" ] && units+=(vllm-router.service)
 
@@ -46,6 +53,13 @@ began_start=$SECONDS
     --router "$([[ " ${units[*]} " == *router* ]] && echo yes || echo no)" --output "$base/results/$name.json"
 code=$?
 say "checked after $((SECONDS - began_start)) s: exit $code"
+if [ -s "$rendered/cluster.json" ]; then
+    # It is the site of one host: the verifier runs there as well.
+    PATH=$base/words:$PATH timeout $(($(left) - 40)) "$python" "$here/benchmarks/gpu/verify_here.py" "$rendered/cluster.json" \
+        "$base/results/verify.json" ${KV_LAYERS:-store,cache,engine} 2>&1 | tee "$base/results/verify.txt"
+    say "verified: exit ${PIPESTATUS[0]}"
+    cp "$base/results"/verify.* "$out/"
+fi
 "${runner[@]}" status "${state[@]}" --json >"$base/results/units-status.json"
 reversed=()
 for unit in "${units[@]}"; do reversed=("$unit" "${reversed[@]}"); done
