@@ -99,8 +99,10 @@ def _facts(report: Report) -> Iterator[str]:
         yield _fact("versions", ", ".join(f"{name} {version}" for name, version in versions.items()))
     model: Any = stack.get("model")
     if isinstance(model, Mapping):
-        told = [f"{name.replace('_', ' ')} {model[name]}" for name in ("dtype", "kv_dtype", "load_format", "revision")]
-        yield _fact("model", f"{model['name']}: {', '.join(told)}")
+        # A site as it is deployed tells less than a stack of our own.
+        named = [name for name in ("dtype", "kv_dtype", "load_format", "revision") if name in model]
+        told = ", ".join(f"{name.replace('_', ' ')} {model[name]}" for name in named)
+        yield _fact("model", f"{model.get('name', 'unknown')}: {told}")
     for workload in _entries(plan.get("workloads")):
         live = workload["working_set"]["live"]
         note = workload["parameters"].get("note", "as it is defined")
