@@ -14,7 +14,8 @@ from kvstrata.bench.serving.record import Record, to_json
 from kvstrata.bench.serving.report_file import read
 from kvstrata.cli import app
 from kvstrata.plan import against_text, benched
-from kvstrata.plan.against import QUANTITIES, Comparison, compare
+from kvstrata.plan.against import compare
+from kvstrata.plan.compared import QUANTITIES, Comparison
 from kvstrata.plan.gpus import gpu
 from kvstrata.plan.measured import Measured
 from kvstrata.plan.nodes import parse_node

@@ -12,15 +12,15 @@ everything is predicted once more with the MFU that fits those: what is still of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
 from statistics import median
 from typing import Any
 
 from kvstrata.bench.serving.configurations import BLOCK_TOKENS, REFERENCE
-from kvstrata.bench.serving.correctness import Answer
 from kvstrata.bench.serving.record import Record
+from kvstrata.plan.alone import answer_s, mfu_of
 from kvstrata.plan.benched import (
     HIT_FROM,
     Case,
@@ -32,90 +32,16 @@ from kvstrata.plan.benched import (
     replicas_of,
     shape_of,
 )
+from kvstrata.plan.compared import QUANTITIES, Block, Comparison, Line, Pair
 from kvstrata.plan.engine import Engine
 from kvstrata.plan.figures import Basis, Figure
 from kvstrata.plan.gpus import Gpu
 from kvstrata.plan.held import held
-from kvstrata.plan.measured import Measured, fitted_mfu, measured_engine
+from kvstrata.plan.measured import Measured, measured_engine
 from kvstrata.plan.reading import BadInputError
 from kvstrata.plan.shape import KvLayout, Shape
 from kvstrata.plan.simulate import Outcome, Setup
 from kvstrata.plan.tiers import LINK_SHARE, LINKS, Tier, TierName
-
-TOLERANCE = 0.15
-"""A prediction that is off by more, of what was measured, is off: issue 5 asks for 15 %."""
-QUANTITIES = ("output tokens/s", "to none", "cached", "TTFT P50 s", "TTFT P95 s", "TTFT of a miss s", "of a hit s")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One quantity."""
-
-    quantity: str
-    predicted: float
-    measured: float
-
-    @property
-    def error(self) -> float:
-        """How far the prediction is off, of what was measured."""
-        return self.predicted / self.measured - 1 if self.measured else float(self.predicted != 0)
-
-    @property
-    def off(self) -> bool:
-        """Whether that is too much."""
-        return abs(self.error) > TOLERANCE
-
-
-@dataclass(frozen=True)
-class Line:
-    """One configuration under one workload in one pass."""
-
-    workload: str
-    pass_: str
-    configuration: str
-    pairs: tuple[Pair, ...]
-    helps: tuple[bool, bool] | None
-    """Whether it serves more than vLLM alone: predicted, measured. None for vLLM alone."""
-    ssd_gbps: Figure | None
-
-    @property
-    def wrong(self) -> bool:
-        """Whether a tier that helps was said to hurt, or the other way round."""
-        return self.helps is not None and self.helps[0] != self.helps[1]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Everything predicted with one MFU."""
-
-    title: str
-    mfu: Figure
-    lines: tuple[Line, ...]
-
-    @property
-    def off(self) -> list[tuple[Line, Pair]]:
-        """What is off by more than TOLERANCE."""
-        return [(line, pair) for line in self.lines for pair in line.pairs if pair.off]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All of it."""
-
-    shape: Shape
-    gpu: Gpu
-    blocks: tuple[Block, ...]
-    room: tuple[Pair, ...]
-    """Tokens that HBM has room for, where nothing capped it."""
-    alone: tuple[Pair, ...]
-    """Seconds until all tokens of a prompt's answer were there, one prompt at a time."""
-    notes: tuple[str, ...]
-
-    @property
-    def off(self) -> bool:
-        """Whether the plan's own figures missed anything by more than TOLERANCE, or any verdict."""
-        own = self.blocks[0]
-        return bool(own.off or any(line.wrong for line in own.lines) or any(pair.off for pair in self.room))
 
 
 def compare(
@@ -176,7 +102,7 @@ class _Run:
             return None
         engine = self.engine(None)
         try:
-            each = [_fit(engine, answer) for answer in cold]
+            each = [mfu_of(engine, answer) for answer in cold]
         except BadInputError as error:
             self.notes.append(str(error))
             return None
@@ -218,7 +144,7 @@ class _Run:
             if not answers or tiers is None or (len(tiers) > 1 and case.configuration != "ssd"):
                 continue
             engine = self.engine(case)
-            predicted = [_alone(engine, tiers, answer, int(case.settings["chunk_tokens"])) for answer in answers]
+            predicted = [answer_s(engine, tiers, answer, int(case.settings["chunk_tokens"])) for answer in answers]
             name = f"{case.configuration}, s alone" + ("" if tiers else ", computed")
             found.append(Pair(name, median(predicted), median(answer.seconds or 0.0 for answer in answers)))
         return tuple(found)
@@ -307,24 +233,3 @@ class _Run:
     def _tiers_rate(self, case: Case) -> Figure | None:
         tiers = self._tiers(case) or ()
         return next((tier.limits[0][1] for tier in tiers if tier.name is TierName.SSD), None)
-
-
-def _decode_s(engine: Engine, answer: Answer) -> float:
-    """Return the seconds of an answer's tokens after the first."""
-    return (len(answer.ids) - 1) * engine.step_s(1, 0.0, answer.prompt_tokens)
-
-
-def _alone(engine: Engine, tiers: Sequence[Tier], answer: Answer, chunk_tokens: int) -> float:
-    """Return the seconds of a prompt and its answer while nothing else runs, as much cached as it says."""
-    cached = answer.cached_tokens or 0
-    seconds = engine.prefill_s(answer.prompt_tokens, cached) + _decode_s(engine, answer)
-    if cached and tiers:
-        tier = tiers[-1]
-        seconds += tier.lookup_s(cached // chunk_tokens) + tier.load_s(cached * engine.kv.stored_bytes_per_token, 1)
-    return seconds
-
-
-def _fit(engine: Engine, answer: Answer) -> Figure:
-    """Return the MFU of a prompt that was computed alone; BadInputError where no MFU makes it so quick."""
-    first = (answer.seconds or 0.0) - _decode_s(engine, answer)
-    return fitted_mfu(engine, answer.prompt_tokens, first, "prompts computed alone, in the benchmark's file")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kvstrata.plan.against import QUANTITIES, TOLERANCE, Block, Comparison, Line, Pair
+from kvstrata.plan.compared import QUANTITIES, TOLERANCE, Block, Comparison, Line, Pair
 
 SCHEMA = "kvstrata.plan.against/1"
 HEADS = ("configuration", *QUANTITIES, "helps")
