@@ -32,6 +32,9 @@ def conversations(salt: str = "s", hot_share: float = 0.0) -> Conversations:
 def test_the_same_seed_gives_the_same_conversations_and_another_salt_others_of_the_same_sizes() -> None:
     one, same, other = conversations()[3], conversations()[3], conversations("t")[3]
     assert one == same
+    # A router that remembers sessions must not know it from another load.
+    assert one.name != other.name
+    assert " " not in conversations("a b")[3].name
     assert one.prompt(2) != other.prompt(2)
     assert [turn.think_s for turn in one.turns] == [turn.think_s for turn in other.turns]
     assert abs(len(one.prompt(2)) - len(other.prompt(2))) < 0.2 * len(one.prompt(2))

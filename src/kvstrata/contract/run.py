@@ -133,7 +133,8 @@ def loads(target: Target, plan: Plan, run: Run, say: Say) -> None:
                     for workload, hot_share in ((UNIQUE, 0.0), (SHARED, HOT_SHARE)):
                         shape, slots = shape_for(target, plan.per_s, hot_share)
                         run.shapes[workload] = {"slots": slots, **asdict(shape)}
-                        seed, salt = plan.seed + turn, f"{arm.name} {turn} {workload}"
+                        # Its first words differ: the first KV block of a prompt must be no other load's.
+                        seed, salt = plan.seed + turn, f"{len(run.loads)} {arm.name} {turn} {workload}"
                         talk = Conversations(shape.slowed(plan.slow_down), seed, salt, scale)
                         load = Load(shape, slots, plan.seconds).slowed(plan.slow_down)
                         found = in_own_time(held_figures(target, front, load, talk, seed), plan.slow_down)

@@ -74,7 +74,10 @@ class Conversations:
     """Conversations without an end, each decided by the seed and its number."""
 
     def __init__(self, shape: Shape, seed: int, salt: str, tokens_per_word: float) -> None:
-        """`salt` begins every prompt: with another one, no cache that saw the workload before knows any of it."""
+        """`salt` begins every prompt and every name: with another one, neither caches nor routers know any of it.
+
+        Its beginning must differ from that of others: their first KV block must not be the same.
+        """
         self._shape, self._seed, self._salt = shape, seed, salt
         self._tokens_per_word = tokens_per_word
         self._hot = self._text("hot", shape.hot_tokens) if shape.hot_share else ""
@@ -82,6 +85,7 @@ class Conversations:
     def __getitem__(self, number: int) -> Conversation:
         """Return one."""
         shape, name = self._shape, f"c{number}"
+        told = f"{self._salt} {name}".replace(" ", "-")
         chance = random.Random(f"{self._seed} {name}")  # noqa: S311 - no secret
         hot = chance.random() < shape.hot_share
         turns = []
@@ -93,7 +97,7 @@ class Conversations:
             turns.append(Turn(text, answer, chance.expovariate(1 / mean)))
         if hot:
             turns[0] = Turn(self._hot + turns[0].text, turns[0].answer, turns[0].think_s)
-        return Conversation(name, tuple(turns), hot)
+        return Conversation(told, tuple(turns), hot)
 
     def begins_at(self, number: int, slots: int) -> tuple[int, float]:
         """Return the turn at which a slot's first conversation is joined, and the time until that turn.
