@@ -78,6 +78,7 @@ PLAIN =  with blanks\x20\x20
 SINGLE='as $it `stands` \\n'
 DOUBLE="an \\"escaped\\" \\$dollar, \\n stays"
 PARTS=one" two "'three'\\ four
+JOINED="one "'two ' "three"
 CONTINUED=begun \\
  and ended
 LINES="first
@@ -90,7 +91,8 @@ HASH=a#b
         "PLAIN": "last",
         "SINGLE": "as $it `stands` \\n",
         "DOUBLE": 'an "escaped" $dollar, \\n stays',
-        "PARTS": "one two three four",
+        "PARTS": "one\" two \"'three' four",
+        "JOINED": "one two three",
         "CONTINUED": "begun  and ended",
         "LINES": "first\nsecond",
         "EMPTY": "",

@@ -19,6 +19,9 @@ LEFTOVERS = ("/var/cache/kvstrata", "/var/cache/private/kvstrata", "/run/kvstrat
 # systemd's range, docs/UIDS-GIDS.md of its sources.
 DYNAMIC = range(61184, 65520)
 START_S = 20
+QUIET_S = 2
+# What a unit here wants; it goes on when the unit stops.
+ALSO = ("lmcache.service",)
 
 
 def seen(manager, unit, ears):
@@ -27,7 +30,10 @@ def seen(manager, unit, ears):
         shutil.rmtree(leftover, ignore_errors=True)
     code, said, _ = manager.start(unit)
     found = ears.hear(START_S)
-    stopped = manager.stop(unit)
+    # What it wants was started before it, and tells too.
+    while (later := ears.hear(QUIET_S)) is not None:
+        found = later
+    stopped = manager.stop(unit, *ALSO)
     if code or found is None or stopped[0]:
         raise SystemExit(f"{manager.name}: {unit} did not start and stop: exit {code}, {said}; {stopped}")
     return plain(found)

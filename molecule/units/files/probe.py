@@ -83,7 +83,7 @@ def tell():
         "credentials": credentials(environ),
         "folders": {path: attempt(folder, path) for path in FOLDERS},
         "own_folders": {path: [attempt(entry, path), attempt(folder, path)] for path in own},
-        "tmp": [name for name in names(TEMPORARY) if "-private-" not in name],
+        "tmp_is_empty": not names(TEMPORARY),
         "root_home": attempt(names, "/root"),
         "write": [attempt(Path(TEMPORARY, "of-the-probe").touch), attempt(Path(TEMPORARY, "of-the-probe").unlink)],
     }

@@ -116,6 +116,8 @@ class _Reader:
         found["ambient"] = frozenset(self._capabilities.get("AmbientCapabilities") or ())
         turned_on = {n: v for n, v in self._not_applied.items() if v.lower() not in ("no", "false", "off", "0", "")}
         found["not_applied"] = tuple(f"{name}={value}" for name, value in turned_on.items())
+        # namespace_parameters_mount_apivfs() of systemd 252 to 255: ProtectSystem=strict then leaves /run writable.
+        found["api_mounts"] = bool({"ProtectKernelTunables", "ProtectControlGroups"} & set(turned_on))
         made = Service(self._unit.name, self._unit.files, **found)
         self._judge(made)
         return made

@@ -15,8 +15,8 @@ _ESCAPED = '"\\`$'
 def parse(text: str, file: str) -> dict[str, str]:
     r"""Return the variables of a file; of two the last one counts.
 
-    A line that begins with # or ; is a comment. A value may have parts in ' or ", which may have line ends; a backslash
-    at the end of a line continues it. Blanks around a value that is not quoted go.
+    A line that begins with # or ; is a comment. A value may begin with parts in ' or ", which may have line ends; a
+    backslash at the end of a line continues it. Blanks around a value that is not quoted go.
 
     Raises:
         UnitError: a name is none, or a quote is not closed.
@@ -49,9 +49,9 @@ def parse(text: str, file: str) -> dict[str, str]:
 
 def _value(text: str, position: int, file: str, name: str) -> tuple[str, int]:
     """Return the value that begins at `position`, and where the next line begins."""
-    while text[position : position + 1] and text[position] in _SPACE:
-        position += 1
     value, kept = "", 0  # `kept`: so much of the value may not be stripped
+    # A quote opens a part at the beginning, or behind another quoted part; elsewhere it is a character.
+    fresh = True
     while position < len(text):
         character = text[position]
         position += 1
@@ -60,15 +60,17 @@ def _value(text: str, position: int, file: str, name: str) -> tuple[str, int]:
         if character == "\\":
             escaped = text[position : position + 1]
             position += 1
+            fresh = False
             if escaped != "\n":
                 value += escaped
                 kept = len(value)
-        elif character in "'\"":
+        elif character in "'\"" and fresh:
             quoted, position = _quoted(text, position, character, file, name)
             value += quoted
             kept = len(value)
-        else:
+        elif character not in _SPACE or not fresh:
             value += character
+            fresh = False
     return value[:kept] + value[kept:].rstrip(_SPACE), position
 
 

@@ -19,6 +19,7 @@ _EXIT = {
     "ConfigurationDirectory": 241,
 }
 EXIT_CREDENTIALS = 243
+_HIDDEN = ("StateDirectory", "CacheDirectory", "LogsDirectory")
 
 
 def prepare(service: Service, identity: Identity) -> None:
@@ -55,8 +56,19 @@ def writable(service: Service) -> list[str]:
     return [
         str((FOLDER_ROOTS[directive][0] / name).resolve())
         for directive, folders in service.folders.items()
-        if directive != "ConfigurationDirectory"
         for name in folders.names
+    ]
+
+
+def hidden(service: Service) -> list[tuple[Path, str]]:
+    """Return the folders that only a service with DynamicUser= sees: where they are, and their name there."""
+    if not service.dynamic_user:
+        return []
+    return [
+        (FOLDER_ROOTS[directive][0] / "private", name)
+        for directive in _HIDDEN
+        if directive in service.folders
+        for name in service.folders[directive].names
     ]
 
 
@@ -64,7 +76,7 @@ def _folder(service: Service, identity: Identity, directive: str, name: str, mod
     root = FOLDER_ROOTS[directive][0]
     target = root / name
     # A user who is gone tomorrow leaves nothing that another could open who is given the same number.
-    if service.dynamic_user and directive in ("StateDirectory", "CacheDirectory", "LogsDirectory"):
+    if service.dynamic_user and directive in _HIDDEN:
         (root / "private").mkdir(mode=0o700, exist_ok=True)
         real = root / "private" / name
         _make_parents(real.parent, root / "private")
@@ -74,10 +86,12 @@ def _folder(service: Service, identity: Identity, directive: str, name: str, mod
         target = real
     else:
         _make_parents(target.parent, root)
-    if not target.is_dir():
+    made = not target.is_dir()
+    if made:
         target.mkdir()
-    target.chmod(mode)
-    if directive != "ConfigurationDirectory":
+    # An administrator's configuration stays as it is.
+    if made or directive != "ConfigurationDirectory":
+        target.chmod(mode)
         _own(target, identity)
 
 

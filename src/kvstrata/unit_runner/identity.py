@@ -19,6 +19,8 @@ _NO_SHELLS = frozenset(
 )
 # systemd's range for DynamicUser=: docs/UIDS-GIDS.md of its sources.
 _DYNAMIC_FIRST, _DYNAMIC_LAST = 61184, 65519
+# What systemd is built with, for a host that says nothing.
+_DEFAULT_LOCALE = "C.UTF-8"
 _LOCALES = (Path("/etc/locale.conf"), Path("/etc/default/locale"))
 
 
@@ -76,7 +78,7 @@ def environment(
         found["CREDENTIALS_DIRECTORY"] = str(specifiers.CREDENTIALS / service.name)
     for directive, (root, _, variable) in FOLDER_ROOTS.items():
         if directive in service.folders and service.folders[directive].names:
-            found[variable] = ":".join(str(root / name) for name in service.folders[directive].names)
+            found[variable] = ":".join(str(root / name) for name in sorted(service.folders[directive].names))
     if notify is not None:
         found["NOTIFY_SOCKET"] = notify
     return found | dict(service.environment) | _from_files(service)
@@ -87,10 +89,10 @@ def locale(files: tuple[Path, ...] = _LOCALES) -> dict[str, str]:
     for file in files:
         if file.is_file():
             read = env_file.parse(file.read_text(), str(file))
-            return {
-                name: value for name, value in read.items() if name in ("LANG", "LANGUAGE") or name.startswith("LC_")
-            }
-    return {}
+            found = {name: read[name] for name in read if name in ("LANG", "LANGUAGE") or name.startswith("LC_")}
+            if found:
+                return found
+    return {"LANG": _DEFAULT_LOCALE}
 
 
 def _from_files(service: Service) -> dict[str, str]:

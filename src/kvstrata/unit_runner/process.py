@@ -95,7 +95,6 @@ def _prepare(service: Service, command: Command, identity: Identity, place: Plac
         with _step(EXIT_NICE, "Nice="):
             os.setpriority(os.PRIO_PROCESS, 0, service.nice)
     _placement(service)
-    os.umask(service.umask)
     with _step(EXIT_LIMITS, "Limit...="):
         _limits(service)
     if not command.privileged and sandbox.wanted(service):
@@ -104,6 +103,8 @@ def _prepare(service: Service, command: Command, identity: Identity, place: Plac
     if not command.privileged:
         with _step(EXIT_CAPABILITIES, "capabilities, user and groups"):
             _identity(service, identity)
+    # Not before: the folders of the sandbox are for others too.
+    os.umask(service.umask)
     # As the user, who may not be allowed to see it.
     _working_directory(service, identity)
     if service.no_new_privileges or service.dynamic_user:
@@ -172,8 +173,8 @@ def _identity(service: Service, identity: Identity) -> None:
     if service.bounding is not None:
         linux.bound_capabilities(_capability(name) for name in service.bounding)
     if os.getuid() == 0:
-        if identity.groups or identity.name is not None:
-            os.setgroups(identity.groups)
+        # Also of one without User=: it has none of whoever started the runner.
+        os.setgroups(identity.groups)
         os.setresgid(identity.gid, identity.gid, identity.gid)
         if ambient:
             linux.keep_capabilities()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from kvstrata.unit_runner import linux
+from kvstrata.unit_runner import folders, linux
 from kvstrata.unit_runner.service import Service
 
 _HOMES = ("/home", "/root", "/run/user")
@@ -36,7 +37,9 @@ def enter(service: Service, writable: Sequence[str], private: Path | None) -> No
     system = "strict" if service.dynamic_user else service.protect_system
     home = service.protect_home if service.protect_home != "no" or not service.dynamic_user else "read-only"
     linux.own_mounts()
-    kept = [*_existing(service.read_write), *writable]
+    _show_hidden(folders.hidden(service), private)
+    # Those that ProtectHome= is about are not ProtectSystem='s.
+    kept = [*_existing(service.read_write), *writable, *filter(os.path.isdir, _HOMES)]
     if private is not None:
         # The folder of both is below one of them, which therefore comes last.
         for place in _TEMPORARY:
@@ -50,7 +53,7 @@ def enter(service: Service, writable: Sequence[str], private: Path | None) -> No
             # A mount of its own, which can be writable where the one around it is not.
             linux.mount(folder, folder, None, linux.MS_BIND | linux.MS_REC)
     if system == "strict":
-        _read_only_but(kept)
+        _read_only_but([*kept, "/run"] if service.api_mounts else kept)
     for folder in _SYSTEM.get(system, ()):
         _bind_read_only(folder)
     for folder in _HOMES:
@@ -60,6 +63,23 @@ def enter(service: Service, writable: Sequence[str], private: Path | None) -> No
             bits = "000" if home == "yes" else "755"
             flags = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
             linux.mount("tmpfs", folder, "tmpfs", flags, f"mode={bits}")
+
+
+def _show_hidden(hidden: Sequence[tuple[Path, str]], private: Path | None) -> None:
+    """Make folders reachable that lie in one which is root's alone, and none of the others there."""
+    if private is None:
+        return
+    held = []
+    for number, (root, name) in enumerate(hidden):
+        place = private / f"hidden-{number}"
+        place.mkdir(exist_ok=True)
+        linux.mount(str(root / name), str(place), None, linux.MS_BIND)
+        held.append((place, root / name))
+    for root in dict.fromkeys(root for root, _ in hidden):
+        linux.mount("tmpfs", str(root), "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+    for place, target in held:
+        target.mkdir(parents=True)
+        linux.mount(str(place), str(target), None, linux.MS_BIND)
 
 
 def mount_points(text: str) -> list[str]:

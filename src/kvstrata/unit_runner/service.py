@@ -101,6 +101,8 @@ class Service:
     protect_system: str = "no"
     protect_home: str = "no"
     read_write: tuple[str, ...] = ()
+    api_mounts: bool = False
+    """Something asks systemd for kernel file systems of its own, among which it counts /run."""
 
     not_applied: tuple[str, ...] = ()
     """Directives that only take possibilities away, and that the runner cannot apply."""
