@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from kvstrata.paths import PROJECT
-from kvstrata.unit_runner import restart, tree
+from kvstrata.unit_runner import process, restart, tree
 from kvstrata.unit_runner.service import Service
 
 PYTHON = sys.executable
@@ -101,6 +102,21 @@ def test_a_process_sees_what_its_unit_says_and_nothing_of_the_runner(host: Host)
     assert seen["session"]
     status = host.status("a@one.service")
     assert (status["active"], status["main_pid"]) == ("active", seen["pid"])
+
+
+def test_a_limit_that_the_host_does_not_allow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    real = resource.setrlimit
+
+    def refusing(number: int, wanted: tuple[int, int]) -> None:
+        # As the kernel where the capability is missing: also root in a container has it not always.
+        if number == resource.RLIMIT_NOFILE and wanted[1] > hard:
+            raise PermissionError
+        real(number, wanted)
+
+    monkeypatch.setattr(resource, "setrlimit", refusing)
+    service = Service("a.service", (), limits={"LimitNOFILE": (hard + 1, hard + 1), "LimitCORE": (0, 0)})
+    assert process.out_of_reach(service) == (f"LimitNOFILE={hard + 1}, this host allows {hard}",)
 
 
 def test_an_unknown_directive_stops_the_start_of_all(host: Host) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from kvstrata.unit_runner import files, order
+from kvstrata.unit_runner import files, order, process
 from kvstrata.unit_runner.directives import SEARCH_PATH
 from kvstrata.unit_runner.errors import StepError, UnitError
 from kvstrata.unit_runner.service import Service
@@ -99,7 +99,7 @@ def _start(services: Sequence[Service], given: argparse.Namespace, store: Store)
             print(f"{one.name}: not started, for it requires {', '.join(sorted(lost))}", file=sys.stderr)
             failed.add(one.name)
             continue
-        for line in one.not_applied:
+        for line in (*one.not_applied, *process.out_of_reach(one)):
             print(f"{one.name}: NOT APPLIED: {line}", file=sys.stderr)
         answer = _spawn(one, given)
         print(f"{one.name}: {answer}")
@@ -171,8 +171,8 @@ def _status(units: Sequence[str], store: Store, *, as_json: bool) -> int:
         print(json.dumps([{**asdict(one), "log": str(store.log(one.unit))} for one in states], indent=1))
     else:
         for one in states:
-            process = f"main process {one.main_pid or 'none'}, {one.restarts} restarts"
-            print(", ".join(filter(None, (f"{one.unit}: {one.active}", process, one.result))))
+            main = f"main process {one.main_pid or 'none'}, {one.restarts} restarts"
+            print(", ".join(filter(None, (f"{one.unit}: {one.active}", main, one.result))))
             for line in one.not_applied:
                 print(f"  NOT APPLIED: {line}")
     return 0 if all(one.active == "active" for one in states) else 1

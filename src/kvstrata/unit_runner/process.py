@@ -55,6 +55,37 @@ def spawn(service: Service, command: Command, identity: Identity, variables: Map
     return pid
 
 
+def out_of_reach(service: Service) -> tuple[str, ...]:
+    """Return the limits of a service that this host does not let it have, and what it gets instead.
+
+    systemd gives the closest as well, and says nothing.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        # In a process of its own: a limit that was lowered could not be raised again.
+        try:
+            os.close(reading)
+            _limits(service)
+            found = {name: resource.getrlimit(LIMITS[name]) for name in service.limits}
+            os.write(writing, json.dumps(found).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        found = json.loads(stream.read() or "{}")
+    os.waitpid(pid, 0)
+    return tuple(
+        f"{name}={_show_limit(wanted[1])}, this host allows {_show_limit(found[name][1])}"
+        for name, wanted in service.limits.items()
+        if name in found and tuple(found[name]) != wanted
+    )
+
+
+def _show_limit(value: int) -> str:
+    return "infinity" if value == resource.RLIM_INFINITY else str(value)
+
+
 def argv_of(command: Command, variables: Mapping[str, str]) -> list[str]:
     """Return the arguments as the program gets them; raises UnitError."""
     if command.no_variables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -102,7 +103,16 @@ def _existing(paths: Sequence[str]) -> list[str]:
 def _read_only_but(kept: Sequence[str]) -> None:
     for point in dict.fromkeys(mount_points(Path("/proc/self/mountinfo").read_text())):
         if not _below(point, _INTERFACES) and not _below(point, kept):
-            linux.read_only(point)
+            _make_read_only(point)
+
+
+def _make_read_only(point: str) -> None:
+    try:
+        linux.read_only(point)
+    except OSError as error:
+        # Not what the path leads to: another mount lies over it, which is in the list as well.
+        if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
+            raise
 
 
 def _bind_read_only(folder: str) -> None:

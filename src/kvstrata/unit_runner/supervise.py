@@ -34,7 +34,8 @@ class Supervisor:
     def __init__(self, service: Service, store: Store, default_path: str, told: Told) -> None:
         """`told` gets one line, "active" or "failed: ...", once the start has an end."""
         self._service, self._store, self._path, self._told = service, store, default_path, told
-        self._state = replace(own(service.name), not_applied=service.not_applied)
+        missed = (*service.not_applied, *process.out_of_reach(service))
+        self._state = replace(own(service.name), not_applied=missed)
         self._stopping = False
         self._statuses: dict[int, int] = {}
         self._wake, wake_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
