@@ -25,7 +25,7 @@ case $shape in
     configurations=none,dram+ssd,dram
     ;;
 tiny)
-    args=(--model tiny-llama --accelerator cpu --hbm-gib 0.25 --dram-gib 0.5 --store-gib 2 --cpu-threads 2
+    args=(--model tiny-llama --accelerator cpu --hbm-gib 0.01 --dram-gib 0.5 --store-gib 2 --cpu-threads 2
         --set conversations=6 --set active=3 --set messages=2-6 --set prefix=200-300 --set turn_in=20-40 --set turn_out=8-16
         --max-model-len 2048 --questions 2)
     configurations=none,dram+ssd,dram,resp
