@@ -17,6 +17,8 @@ if [ -s "$base/sequence.pid" ] && kill -0 "$(cat "$base/sequence.pid")" 2>/dev/n
     exit 2
 fi
 mkdir -p "$base/kept"
+rm -f "$base/sequence.pid"
+touch "$base/sequence.log"
 # shellcheck disable=SC2016 # expanded by the inner shell
 KV_BASE=$base KV_SCRIPTS=$here/benchmarks/gpu setsid bash -c '
     echo $$ >"$KV_BASE/sequence.pid"
@@ -27,7 +29,8 @@ KV_BASE=$base KV_SCRIPTS=$here/benchmarks/gpu setsid bash -c '
         echo "$(date +%H:%M:%S) ended with $?: $2"
         shift 2
     done
-    echo "$(date +%H:%M:%S) all ended"
-    rm -f "$KV_BASE/sequence.pid"' sequence "$@" </dev/null >>"$base/sequence.log" 2>&1 &
+    echo "$(date +%H:%M:%S) all ended"' sequence "$@" </dev/null >>"$base/sequence.log" 2>&1 &
 disown
+# Whoever follows must find it, or would take it for ended.
+until [ -s "$base/sequence.pid" ] || [ $((SECONDS - began)) -gt 30 ]; do sleep 0.1; done
 say "begun; $base/sequence.log"
