@@ -8,16 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kvstrata.affinity import cpus as cpu_list
-from kvstrata.unit_runner import specifiers, values, words
+from kvstrata.unit_runner import specifiers, tables, values, words
 from kvstrata.unit_runner.errors import UnitError
 from kvstrata.unit_runner.files import Line, UnitFile
 from kvstrata.unit_runner.service import FOLDER_ROOTS, Command, Folders, Service
 
-TYPES = ("simple", "exec", "oneshot", "notify")
-RESTARTS = ("no", "always", "on-success", "on-failure", "on-abnormal", "on-abort")
-KILL_MODES = ("control-group", "mixed", "process", "none")
-POLICIES = ("default", "preferred", "bind", "interleave", "local")
-IO_CLASSES = ("none", "realtime", "best-effort", "idle")
 COMMANDS = ("ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -84,10 +79,10 @@ class _Reader:
         # Of commands and variables after their quotes: what a specifier stands for is never split or unescaped.
         late = line.name in COMMANDS or line.name == "Environment"
         value = line.value if late else specifiers.expand(line.value, self._known, at)
-        if line.section == "Unit" and line.name in _UNIT:
-            self._put(_UNIT[line.name], value, at)
-        elif line.section == "Service" and line.name in _SERVICE:
-            self._put(_SERVICE[line.name], value, at)
+        if line.section == "Unit" and line.name in tables.UNIT:
+            self._put(tables.UNIT[line.name], value, at)
+        elif line.section == "Service" and line.name in tables.SERVICE:
+            self._put(tables.SERVICE[line.name], value, at)
         elif line.section == "Service" and line.name in values.LIMITS:
             self._found["limits"][line.name] = values.limit(line.name, value, at)
         elif line.section == "Service" and line.name in COMMANDS:
@@ -138,7 +133,7 @@ class _Reader:
 
     def _put(self, rule: tuple[str, Callable[[str, str], Any]], value: str, at: str) -> None:
         field, read = rule
-        if read is _list:
+        if read is tables.words:
             # An empty one resets what lines before it said.
             self._found[field] = (*self._found.get(field, ()), *value.split()) if value else ()
         elif value:
@@ -237,76 +232,6 @@ class _Reader:
         self._found |= dict.fromkeys(("start_timeout_s", "stop_timeout_s"), values.timeout(value, at))
 
 
-def _text(value: str, _at: str) -> str:
-    return value
-
-
-def _list(value: str, _at: str) -> tuple[str, ...]:
-    return tuple(value.split())
-
-
-def _one_of(*allowed: str) -> Callable[[str, str], str]:
-    def read(value: str, at: str) -> str:
-        if value not in allowed:
-            raise UnitError(f"{at}: {value!r}; allowed: {', '.join(allowed)}")
-        return value
-
-    return read
-
-
-def _between(low: int, high: int) -> Callable[[str, str], int]:
-    return lambda value, at: values.number(value, at, low, high)
-
-
-def _io_class(value: str, at: str) -> int:
-    return int(value) if value in ("0", "1", "2", "3") else IO_CLASSES.index(_one_of(*IO_CLASSES)(value, at))
-
-
-def _protection(*more: str) -> Callable[[str, str], str]:
-    """Return how to read yes, no, or one of `more`."""
-    return lambda value, at: value if value in more else "yes" if values.boolean(value, at) else "no"
-
-
-Rule = tuple[str, Callable[[str, str], Any]]
-_UNIT: Mapping[str, Rule] = {
-    "Description": ("description", _text),
-    "After": ("after", _list),
-    "Before": ("before", _list),
-    "Wants": ("wants", _list),
-    "Requires": ("requires", _list),
-    "BindsTo": ("requires", _list),
-    "RequiresMountsFor": ("mounts_for", _list),
-    "StartLimitIntervalSec": ("start_limit_s", values.seconds),
-    "StartLimitBurst": ("start_limit_burst", _between(0, 1 << 31)),
-}
-_SERVICE: Mapping[str, Rule] = {
-    "Type": ("type", _one_of(*TYPES)),
-    "RemainAfterExit": ("remain", values.boolean),
-    "Restart": ("restart", _one_of(*RESTARTS)),
-    "RestartSec": ("restart_s", values.seconds),
-    "RestartSteps": ("restart_steps", _between(0, 1 << 31)),
-    "RestartMaxDelaySec": ("restart_most_s", values.seconds),
-    "TimeoutStartSec": ("start_timeout_s", values.timeout),
-    "TimeoutStopSec": ("stop_timeout_s", values.timeout),
-    "KillSignal": ("kill_signal", values.signal_of),
-    "KillMode": ("kill_mode", _one_of(*KILL_MODES)),
-    "User": ("user", _text),
-    "Group": ("group", _text),
-    "SupplementaryGroups": ("supplementary", _list),
-    "DynamicUser": ("dynamic_user", values.boolean),
-    "UMask": ("umask", values.mode),
-    "RuntimeDirectoryPreserve": ("runtime_preserve", _protection("restart")),
-    "Nice": ("nice", _between(-20, 19)),
-    "OOMScoreAdjust": ("oom_score_adjust", _between(-1000, 1000)),
-    "NUMAPolicy": ("numa_policy", _one_of(*POLICIES)),
-    "IOSchedulingClass": ("io_class", _io_class),
-    "IOSchedulingPriority": ("io_priority", _between(0, 7)),
-    "NoNewPrivileges": ("no_new_privileges", values.boolean),
-    "PrivateTmp": ("private_tmp", values.boolean),
-    "ProtectSystem": ("protect_system", _protection("full", "strict")),
-    "ProtectHome": ("protect_home", _protection("read-only", "tmpfs")),
-    "ReadWritePaths": ("read_write", _list),
-}
 _OWN: Mapping[str, Callable[[_Reader, str, str], None]] = {
     "Environment": _Reader.environment,
     "EnvironmentFile": _Reader.environment_file,
