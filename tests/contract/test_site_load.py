@@ -30,7 +30,7 @@ def held(site: DeployedSite, folder: Path, seconds: float = 4.0) -> tuple[Run, l
 
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site_load, "Shape", lambda hot_share: _shape(hot_share))
+    monkeypatch.setattr(site_load, "Shape", lambda hot_share, **_: _shape(hot_share))
 
 
 def _shape(hot_share: float) -> Shape:
@@ -81,9 +81,9 @@ def test_without_events_locality_is_not_judged_and_counters_give_a_lower_bound(t
     assert sticky.locality is None
     assert sum(sticky.spread.requests.values()) == sticky.requests
     shares = {one.arm: one.found_again for one in sources if one.workload == UNIQUE}
-    assert shares["cache_aware (deployed)"] == pytest.approx(1.0, abs=0.02)
+    assert shares["cache_aware (deployed)"] == pytest.approx(1.0, abs=0.01)
     assert shares["round_robin"] is not None
-    assert shares["round_robin"] < 0.9
+    assert shares["round_robin"] < 0.97
     assert any(note.startswith("NOT JUDGED: locality") for note in run.notes)
 
 

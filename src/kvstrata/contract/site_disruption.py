@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from kvstrata.bench.errors import BenchError
 from kvstrata.contract import site_routers, site_units
 from kvstrata.contract.attribution import attributed
 from kvstrata.contract.disruption import KILLED, RESTARTED, Disruption, judge_event
@@ -18,10 +19,11 @@ from kvstrata.contract.load import Holder, Load
 from kvstrata.contract.run import Say
 from kvstrata.contract.site import SiteTarget
 from kvstrata.contract.workload import Conversations
+from kvstrata.drain.errors import NotDoneError, RefusedError
 from kvstrata.drain.leave import Leaving, drain
 from kvstrata.drain.rejoin import undrain
 from kvstrata.verify import dynamo, wait
-from kvstrata.verify.check import UnableError
+from kvstrata.verify.check import UnableError, UnmetError
 from kvstrata.verify.faults.stops import forget_restarts, signals_held
 from kvstrata.verify.http import UnansweredError
 
@@ -63,9 +65,10 @@ class Disrupter:
             for ctx in self._target.hosts:
                 ctx.shell.run(["systemctl", "start", "--", self._target.router(ctx).unit], _RESTART_S)
             undrain(self._site, tuple(self._target.replicas.values()), _BACK_S)
-            replica = self._target.replicas[self._killed]
-            # Restarts that were made here are no sign of a sick unit.
-            forget_restarts(self._site.contexts[replica.node.name].shell, [replica.engine.unit])
+            for name in {self._killed, self._drained}:
+                replica = self._target.replicas[name]
+                # Restarts that were made here are no sign of a sick unit.
+                forget_restarts(self._site.contexts[replica.node.name].shell, [replica.engine.unit])
 
     def _kill(self) -> None:
         replica = self._target.replicas[self._killed]
@@ -92,12 +95,14 @@ class Disrupter:
 
     def _drain(self) -> None:
         replica, numbers = self._target.replicas[self._drained], self._numbers(self._drained)
-        drain(self._site, [replica], Leaving(_DRAIN_S))
-        if self._site.dynamo:
-            # A worker of Dynamo is drained by stopping it, and comes back with an empty cache.
-            self._emptied(self._drained)
-            self._site.engine(replica).systemctl("start", _BACK_S)
-            self._follow(self._drained)
+        try:
+            drain(self._site, [replica], Leaving(_DRAIN_S))
+        finally:
+            if self._site.dynamo:
+                # A worker of Dynamo is drained by stopping it, and comes back with an empty cache.
+                self._emptied(self._drained)
+                self._site.engine(replica).systemctl("start", _BACK_S)
+                self._follow(self._drained)
         undrain(self._site, [replica], _BACK_S)
         self._await_served(self._drained, numbers if self._site.dynamo else frozenset())
 
@@ -143,22 +148,31 @@ class Disrupter:
 
 
 async def disrupt(
-    target: SiteTarget, events: Sequence[Event], load: Load, talk: Conversations, seed: int, after_s: float, say: Say
-) -> list[Disruption]:
+    target: SiteTarget, disrupter: Disrupter, load: Load, talk: Conversations, seed: int, after_s: float, say: Say
+) -> tuple[list[Disruption], list[str]]:
     """Hold a load, and have one event after the other, each with so many seconds to see what follows.
 
+    Returns:
+        What each event did, and what went wrong with events. After one that went wrong everything is put back, which
+        belongs to the event.
+
     Raises:
-        UnableError: something did not come back.
+        UnableError, NotDoneError: something could not be put back.
     """
     holder = Holder(target.front(), load, talk, seed)
-    done: list[tuple[str, float, float]] = []
+    done, wrong = list[tuple[str, float, float]](), list[str]()
     held_task = asyncio.create_task(holder.run())
     try:
         while len(holder.answers) < _BEFORE and not held_task.done():
             await asyncio.sleep(_POLL_S)
-        for event in events:
+        for event in disrupter.events():
             began = time.monotonic()
-            await asyncio.to_thread(event.do)
+            try:
+                await asyncio.to_thread(event.do)
+            except (BenchError, UnableError, UnmetError, NotDoneError, RefusedError) as error:
+                wrong.append(f"{event.what}: {error}")
+                say(f"{event.what}: FAILED: {error}")
+                await asyncio.to_thread(disrupter.restore)
             done.append((event.what, began, time.monotonic()))
             say(f"{event.what}: whole again after {done[-1][2] - began:.0f} s")
             # What is looked at is the load that goes on.
@@ -170,7 +184,8 @@ async def disrupt(
     batches = target.events() or []
     answers = attributed(held.answers, batches, target.tokens, target.block_size)
     ends = [start for _, start, _ in done[1:]] + [held.ended]
-    return [
+    found = [
         judge_event(target, what, start, end, until, answers, batches, _ENOUGH)
         for (what, start, end), until in zip(done, ends, strict=True)
     ]
+    return found, wrong

@@ -35,6 +35,8 @@ _SHARE = 0.8
 _MOST_PER_S = 8.0
 # A prompt's part of a turn is at least this share of what the shape says (Conversations).
 _SHORTEST = 0.7
+# In tokens. Smaller than those for mocked engines, which compute nothing: an engine on a CPU takes seconds for 600.
+_FIRST, _MORE, _OUTPUT, _HOT = 300, 60, 4, 400
 # That one client holds. Caches of a large site then evict nothing, and the report says so.
 _MOST_SLOTS = 4000
 
@@ -68,7 +70,7 @@ def shape_for(target: SiteTarget, per_s: float, hot_share: float) -> tuple[Shape
     Raises:
         BenchError: so few requests a second, or so many conversations, that no think times fit.
     """
-    base = Shape(hot_share=hot_share)
+    base = Shape(first=_FIRST, more=_MORE, output=_OUTPUT, hot_tokens=_HOT, hot_share=hot_share)
     shape = replace(base, more=max(base.more, math.ceil((target.block_size - base.output) / _SHORTEST)))
     room = len(target.workers) * target.kv_tokens
     slots = min(_MOST_SLOTS, max(8, round(OVERSUBSCRIBED * room / replace(shape, hot_share=0.0).tokens)))

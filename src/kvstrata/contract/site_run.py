@@ -135,13 +135,14 @@ def _disrupt(target: SiteTarget, plan: Plan, run: Run, say: Say) -> None:
     load = Load(shape, slots, _EVER_S, timeout_s=TIMEOUT_S)
     try:
         try:
-            found = asyncio.run(disrupt(target, disrupter.events(), load, talk, plan.seed, plan.disruption_s, say))
+            found, wrong = asyncio.run(disrupt(target, disrupter, load, talk, plan.seed, plan.disruption_s, say))
         finally:
             disrupter.restore()
     except (BenchError, UnableError, UnmetError, NotDoneError, RefusedError) as error:
         run.failures.append({"arm": arm.name, "what": judge.DISRUPTION, "error": str(error)})
         say(f"{arm.name}: disruption FAILED: {error}")
         return
+    run.failures += [{"arm": arm.name, "what": judge.DISRUPTION, "error": error} for error in wrong]
     run.disruptions[arm.name] = found
     for one in found:
         say(
