@@ -59,7 +59,12 @@ def test_a_run_says_what_was_measured_and_what_was_not(tmp_path: Path, monkeypat
     notes = " ".join(found["notes"])
     assert "NOT JUDGED: overhead" in notes
     assert "NOT RUN: disruption" in notes
+    found["failures"] = [{"arm": "random", "what": "loads", "error": "it fell"}]
+    spread = next(one for one in found["verdicts"] if one["claimed"] and one["point"] == "spread")
+    spread |= {"ok": None, "said": "NOT JUDGED: too few"}
     text = report.markdown([found])
+    assert "NOT JUDGED: cache_aware (deployed), spread: too few." in text
+    assert "FAILED: random, loads: it fell." in text
     assert "| 2 | 1 | cache_aware (deployed) | 100.0% ok | 100.0% |" in text
     assert "| random | conversations |" in text
     assert "site test, profile router, m on cpu, each with 400 KV blocks of 16 tokens, through the router" in text

@@ -102,7 +102,7 @@ def show(run: Mapping[str, Any], console: Console) -> None:
 
 def markdown(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return one table for all runs, and what is behind it."""
-    lines = [f"- {'. '.join([where(run), *run['notes']]).rstrip('.')}." for run in runs]
+    lines = [f"- {'. '.join([where(run), *run['notes'], *_missing(run)]).rstrip('.')}." for run in runs]
     table = [f"| {' | '.join(HEADS)} |", "|" + "---|" * 3 + "---:|" * (len(HEADS) - 3)]
     every = sorted((row for run in runs for row in rows(run)), key=lambda row: int(row[0]))
     table += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in every]
@@ -115,6 +115,18 @@ def markdown(runs: Sequence[Mapping[str, Any]]) -> str:
         "\n".join(lines),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _missing(run: Mapping[str, Any]) -> list[str]:
+    """Of a run on a site, what is claimed and could not be judged, and what went wrong."""
+    if run["target"]["kind"] != SITE:
+        return []
+    unjudged = [
+        one["said"].replace("NOT JUDGED", f"NOT JUDGED: {one['arm']}, {one['point']}", 1)
+        for one in run["verdicts"]
+        if one["claimed"] and one["said"].startswith("NOT JUDGED")
+    ]
+    return unjudged + [f"FAILED: {one['arm']}, {one['what']}: {one['error']}" for one in run["failures"]]
 
 
 def into(page: str, text: str, *, sites: bool = False) -> str:
