@@ -226,8 +226,8 @@ def notes(target: SiteTarget, sources: Sequence[Sources]) -> list[str]:
             if one.workload == UNIQUE and one.found_again is not None
         ]
         found.append(
-            "NOT JUDGED: locality, for these engines tell no KV events (kv_aware, or Dynamo). From their counters, tokens "
-            f"of the turns before that the engine of the next turn had in its own cache: {', '.join(shares)}; the rest "
+            "NOT JUDGED: locality, for these engines tell no KV events (kv_aware, Dynamo). From their counters, "
+            f"tokens of the turns before that the engine of the next turn had in its own cache: {', '.join(shares)}; the rest "
             "was evicted, or is elsewhere"
         )
     else:

@@ -77,7 +77,7 @@ def _run(cluster: Cluster, options: Options, place: Path, say: Say) -> dict[str,
     run, sources = Run(notes=[note for note in host.warnings(described) if "BUSY" in note]), list[Sources]()
     with connected(cluster, say) as site, SiteTarget(site, place, options.through) as target:
         if options.disrupt and target.recorded is None:
-            raise BenchError("--disrupt needs engines that tell KV events (kv_aware, or Dynamo), to see locality return")
+            raise BenchError("--disrupt needs engines that tell KV events (kv_aware, Dynamo), to see locality return")
         arms = chosen(target, options.arms)
         about = dict(target.describe())
         per_s, cold_s = pace(target, options.seed)
