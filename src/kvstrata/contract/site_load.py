@@ -227,8 +227,8 @@ def notes(target: SiteTarget, sources: Sequence[Sources]) -> list[str]:
         ]
         found.append(
             "NOT JUDGED: locality, for these engines tell no KV events (kv_aware, Dynamo). From their counters, "
-            f"tokens of the turns before that the engine of the next turn had in its own cache: {', '.join(shares)}; the "
-            "rest was evicted, or is elsewhere"
+            f"tokens of the turns before that the engine of the next turn had in its own cache: {', '.join(shares)}; "
+            "the rest was evicted, or is elsewhere"
         )
     else:
         batches = target.events() or []
