@@ -27,6 +27,7 @@ def words(name: str, folder: Path, variants: tuple[str, ...] = ()) -> list[str]:
 
 def test_cache_aware_has_the_thresholds_of_the_role(tmp_path: Path) -> None:
     role, given = defaults("router"), words("cache_aware", tmp_path)
+    assert given[given.index("--cache-threshold") + 1] == str(role["router_cache_threshold"])
     assert given[given.index("--balance-abs-threshold") + 1] == str(role["router_balance_absolute"])
     assert given[given.index("--balance-rel-threshold") + 1] == str(role["router_balance_relative"])
     assert given[given.index("--health-failure-threshold") + 1] == str(role["router_health_failures"])

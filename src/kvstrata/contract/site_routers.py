@@ -27,6 +27,7 @@ _POLICY_FLAGS = (
     "--kv-event-block-size",
     "--kv-event-model",
     "--kv-aware-session-affinity-ttl-secs",
+    "--cache-threshold",
     "--balance-abs-threshold",
     "--balance-rel-threshold",
     "--router-policy-config",

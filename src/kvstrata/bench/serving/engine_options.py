@@ -157,7 +157,7 @@ def environment_changes(configuration: Configuration, redis_url: str | None = No
 
 # roles/router/vars: _router_cache_flags, and of _router_kv_flags what does not name a replica.
 ROUTER_POLICY_FLAGS: Mapping[str, Mapping[str, Json]] = {
-    "cache_aware": {"--balance-abs-threshold": 16, "--balance-rel-threshold": 2.0},
+    "cache_aware": {"--cache-threshold": 0.7, "--balance-abs-threshold": 16, "--balance-rel-threshold": 2.0},
     "kv_aware": {"--kv-aware-session-affinity-ttl-secs": 600},
 }
 
