@@ -149,12 +149,14 @@ def test_a_page_takes_a_report_between_its_marks_and_nowhere_else() -> None:
         report.into("a\n", "new\n")
 
 
-def test_the_page_shows_the_results_that_are_kept() -> None:
+@pytest.mark.parametrize("sites", [False, True])
+def test_the_page_shows_the_results_that_are_kept(sites: bool) -> None:
     files = sorted((PROJECT / "benchmarks" / "results").glob("routing-*.json"))
+    kept = [run for run in map(record.read, files) if report.of_sites([run]) is sites]
     page = (PROJECT / "docs" / "routing.md").read_text()
-    assert files
-    assert report.into(page, report.markdown([record.read(file) for file in files])) == page, (
-        "kvstrata bench routing --report benchmarks/results/routing-*.json --into docs/routing.md"
+    assert kept
+    assert report.into(page, report.markdown(kept), sites=sites) == page, (
+        "kvstrata bench routing --report FILE --report ... --into docs/routing.md, those of sites apart"
     )
 
 

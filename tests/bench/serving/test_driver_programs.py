@@ -244,6 +244,13 @@ def test_a_result_of_another_form_is_an_error(tmp_path: Path) -> None:
 # Programs, and the choice of one.
 
 
+def _runs(state: Path) -> bool:
+    try:
+        return state.read_text().split(")")[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_a_program_that_does_not_end_is_stopped_with_all_it_started(tmp_path: Path) -> None:
     begun = time.monotonic()
     code = f"""
@@ -256,7 +263,11 @@ time.sleep(60)
     assert said == "tool had not ended after 2 s and was stopped"
     assert time.monotonic() - begun < 50
     state = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
-    assert not state.exists() or state.read_text().split(")")[1].split()[0] == "Z"
+    # On a busy machine a killed process takes a moment to be gone.
+    deadline = time.monotonic() + 20
+    while _runs(state):
+        assert time.monotonic() < deadline, f"{state} still runs"
+        time.sleep(0.02)
 
 
 def test_a_program_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
