@@ -179,7 +179,7 @@ def _written(found: dict[str, Any], output: Path, console: Console) -> None:
     output.with_name(output.name + ".json").write_text(json.dumps(found, indent=1) + "\n")
     output.with_name(output.name + ".md").write_text(report.markdown([found]))
     report.show(found, console)
-    if found["failures"] or not record.passed(found["verdicts"]):
+    if found["failures"] or record.CUT_SHORT in found["notes"] or not record.passed(found["verdicts"]):
         raise typer.Exit(1)
 
 
@@ -222,7 +222,7 @@ def _run(
                 disruptions(target, plan, run, say)
         except (KeyboardInterrupt, SystemExit):
             # What was measured is worth its report; the processes end below.
-            run.notes.append("CUT SHORT by a signal")
+            run.notes.append(record.CUT_SHORT)
     if plan.rounds < _FEW:
         run.notes.append(f"{plan.rounds} rounds: fewer than {_FEW}, the medians mean little")
     header = {

@@ -14,6 +14,8 @@ from kvstrata.contract.figures import Figures, Spread
 from kvstrata.contract.run import Plan, Run
 
 SCHEMA = "kvstrata.bench.routing/1"
+# Among the notes of a run that did not do all that was asked.
+CUT_SHORT = "CUT SHORT by a signal"
 
 
 def to_json(run: Run, plan: Plan, header: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def _run(cluster: Cluster, options: Options, place: Path, say: Say) -> dict[str,
                 _disrupt(target, plan, run, say)
         except (KeyboardInterrupt, SystemExit):
             # What was measured is worth its report; what was started ends below.
-            run.notes.append("CUT SHORT by a signal")
+            run.notes.append(record.CUT_SHORT)
     run.notes += [OVERHEAD] + ([] if options.disrupt else [UNDISTURBED])
     if target.one_machine:
         run.notes.append("all nodes are on one machine and share its cores")

@@ -131,7 +131,7 @@ def test_a_report_from_the_file_is_the_report_of_the_run(record: Record, tmp_pat
     [
         (None, "No such file"),
         ("{", "no JSON"),
-        ("[]", "schema is list; allowed: kvstrata.bench.serve/1"),
+        ("[]", "list; allowed: an object, as the benchmarks write it"),
         ('{"schema": "x"}', "schema is x; allowed"),
         ('{"schema": "kvstrata.bench.serve/1"}', "'created' is missing"),
     ],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +50,7 @@ def read_sources(paths: Sequence[Path]) -> list[Source]:
 
 def _source(path: Path) -> Source:
     stem, beside = stem_of(path), path.with_name(stem_of(path) + NOTES)
-    form = _form(path)
+    form = report_file.read_object(path)
     schema = str(form.get("schema", "none"))
     content: Any = form
     try:
@@ -69,19 +67,6 @@ def _source(path: Path) -> Source:
     except OSError as error:
         raise BenchError(f"{beside}: {error.strerror or error}") from error
     return Source(path.name, stem, schema, notes, content)
-
-
-def _form(path: Path) -> dict[str, Any]:
-    try:
-        packed = path.read_bytes()
-        form = json.loads(gzip.decompress(packed) if path.suffix == ".gz" else packed)
-    except OSError as error:
-        raise BenchError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise BenchError(f"{path}: no JSON: {error}") from error
-    if not isinstance(form, dict):
-        raise BenchError(f"{path}: {type(form).__name__}; allowed: an object, as the benchmarks write it")
-    return form
 
 
 def records(sources: Sequence[Source]) -> list[tuple[Source, Record]]:

@@ -14,11 +14,11 @@ from kvstrata.bench.serving.correctness import Verdict
 from kvstrata.bench.serving.record import SCHEMA, Failure, NotRun, Record, Start, answer_from_json
 
 
-def read(path: Path) -> Record:
-    """Return the run of a file, `.json` or `.json.gz`.
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file, `.json` or `.json.gz`.
 
     Raises:
-        BenchError: it cannot be read, or is no such file; the message names what is wrong in it.
+        BenchError: it cannot be read, or holds anything else.
     """
     try:
         packed = path.read_bytes()
@@ -27,9 +27,20 @@ def read(path: Path) -> Record:
         raise BenchError(f"{path}: {error.strerror or error}") from error
     except ValueError as error:
         raise BenchError(f"{path}: no JSON: {error}") from error
-    if not isinstance(form, dict) or form.get("schema") != SCHEMA:
-        given = form.get("schema") if isinstance(form, dict) else type(form).__name__
-        raise BenchError(f"{path}: schema is {given}; allowed: {SCHEMA}")
+    if not isinstance(form, dict):
+        raise BenchError(f"{path}: {type(form).__name__}; allowed: an object, as the benchmarks write it")
+    return form
+
+
+def read(path: Path) -> Record:
+    """Return the run of a file, `.json` or `.json.gz`.
+
+    Raises:
+        BenchError: it cannot be read, or is no such file; the message names what is wrong in it.
+    """
+    form = read_object(path)
+    if form.get("schema") != SCHEMA:
+        raise BenchError(f"{path}: schema is {form.get('schema')}; allowed: {SCHEMA}")
     try:
         return _record(form)
     except KeyError as error:
