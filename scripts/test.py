@@ -111,9 +111,9 @@ def failures_of(lines: Sequence[str]) -> tuple[str, ...]:
     Without colours, and cut to a readable length.
     """
     plain = [COLOUR.sub("", line).rstrip() for line in lines if line.strip()]
-    named = [number for number, line in enumerate(plain) if NAMES_A_FAILURE.search(line)]
+    named = {number for number, line in enumerate(plain) if NAMES_A_FAILURE.search(line)}
     if named:
-        first = named[-1]
+        first = max(named)
         while first - 1 in named:
             first -= 1
         task = [line for line in plain[:first] if TASK in line][-1:]

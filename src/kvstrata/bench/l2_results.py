@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from kvstrata.bench.fields import from_fields
 from kvstrata.bench.statistics import median_of, paired_ratio
 from kvstrata.l2.config import EndpointConfig, TierConfig
 
@@ -202,9 +203,7 @@ def from_json(form: Mapping[str, Any]) -> Run:
         KeyError: a field is missing.
         TypeError: one is of another kind, or not known.
     """
-    values = {name: form[name] for name in Run.__dataclass_fields__}
-    lists = {"cases": Case, "samples": Sample, "journeys": Journey, "failures": Failure}
-    return Run(**{**values, **{name: [kind(**entry) for entry in values[name]] for name, kind in lists.items()}})
+    return from_fields(Run, form, {"cases": Case, "samples": Sample, "journeys": Journey, "failures": Failure})
 
 
 def journey_stages(load_ms: float, seconds: Mapping[str, float], chunks: int, connections: int) -> dict[str, float]:

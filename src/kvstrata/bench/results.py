@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kvstrata.bench.fields import from_fields
 from kvstrata.bench.rawdisk import RawSample
 from kvstrata.bench.study import Setup
 
@@ -132,9 +133,7 @@ def from_json(form: Mapping[str, Any]) -> Run:
         KeyError: a field is missing.
         TypeError: one is of another kind, or not known.
     """
-    values = {name: form[name] for name in Run.__dataclass_fields__}
-    lists = {"setups": Setup, "raw": RawSample, "samples": Sample, "failures": Failure}
-    return Run(**{**values, **{name: [kind(**entry) for entry in values[name]] for name, kind in lists.items()}})
+    return from_fields(Run, form, {"setups": Setup, "raw": RawSample, "samples": Sample, "failures": Failure})
 
 
 def write_json(path: Path, run: Run, rows: Sequence[Row]) -> None:

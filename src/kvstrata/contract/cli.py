@@ -32,7 +32,6 @@ POINTS = ("loads", "disruption", "overhead", "throughput")
 # so small a cache, though several times what is under way, that four times more conversations than fit come round more
 # than twice in the seconds of a load.
 _PER_S, _BLOCKS, _SECONDS, _SPEEDUP = 7.5, 700, 14.0, 1.2
-_FEW = 3
 # A program with many engines finds the tokens of a prompt once for all of them.
 _TOGETHER = 32
 _MODEL_TOKENS = 16384
@@ -223,8 +222,6 @@ def _run(
         except (KeyboardInterrupt, SystemExit):
             # What was measured is worth its report; the processes end below.
             run.notes.append(record.CUT_SHORT)
-    if plan.rounds < _FEW:
-        run.notes.append(f"{plan.rounds} rounds: fewer than {_FEW}, the medians mean little")
     header = {
         "created": created,
         "duration_s": round(time.monotonic() - began, 1),

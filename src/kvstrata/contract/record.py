@@ -16,11 +16,13 @@ from kvstrata.contract.run import Plan, Run
 SCHEMA = "kvstrata.bench.routing/1"
 # Among the notes of a run that did not do all that was asked.
 CUT_SHORT = "CUT SHORT by a signal"
+_FEW = 3
 
 
 def to_json(run: Run, plan: Plan, header: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run with its verdicts; `header` tells when, where and on what."""
     judged = {arm.name for arm in plan.arms if arm.judged}
+    few = [f"{plan.rounds} rounds: fewer than {_FEW}, the medians mean little"] if plan.rounds < _FEW else []
     return {
         "schema": SCHEMA,
         **header,
@@ -47,7 +49,7 @@ def to_json(run: Run, plan: Plan, header: Mapping[str, Any]) -> dict[str, Any]:
         },
         "saturations": [asdict(one) | {"per_s": one.per_s} for one in run.saturations],
         "failures": run.failures,
-        "notes": run.notes,
+        "notes": [*run.notes, *few],
     }
 
 

@@ -26,7 +26,6 @@ from kvstrata.verify.check import UnableError, UnmetError
 from kvstrata.verify.cli import BadOptionError, cluster_of
 
 SECONDS, ROUNDS = 150.0, 1
-_FEW = 3
 # No load lasts as long as that: it is ended when the last event has been looked at.
 _EVER_S = 7200.0
 OVERHEAD = (
@@ -103,8 +102,6 @@ def _run(cluster: Cluster, options: Options, place: Path, say: Say) -> dict[str,
     run.notes += [OVERHEAD] + ([] if options.disrupt else [UNDISTURBED])
     if target.one_machine:
         run.notes.append("all nodes are on one machine and share its cores")
-    if plan.rounds < _FEW:
-        run.notes.append(f"{plan.rounds} rounds: fewer than {_FEW}, the medians mean little")
     header = {
         "created": created,
         "duration_s": round(time.monotonic() - began, 1),
