@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from kvstrata.bench.errors import BenchError
+from kvstrata.bench.serving.engine_options import ROUTER_POLICY_FLAGS
 from kvstrata.cluster import Router
 from kvstrata.contract import site_units
 from kvstrata.contract.arms import ROUTER, Arm
@@ -26,11 +27,8 @@ _POLICY_FLAGS = (
     "--kv-event-replay-source",
     "--kv-event-block-size",
     "--kv-event-model",
-    "--kv-aware-session-affinity-ttl-secs",
-    "--cache-threshold",
-    "--balance-abs-threshold",
-    "--balance-rel-threshold",
     "--router-policy-config",
+    *(flag for flags in ROUTER_POLICY_FLAGS.values() for flag in flags),
 )
 # Where workers send a frontend their answers: roles/dynamo fixes the deployed one's port.
 _RESPONSES = "DYN_TCP_RESPONSE_STREAM_PORT"
