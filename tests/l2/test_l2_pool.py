@@ -375,6 +375,41 @@ def test_an_endpoint_that_falls_silent_is_left_alone_at_once_and_comes_back_by_i
     assert one.breaker.opened == 1
 
 
+def silent_for(words_without_answer: int, silent: bytes = b"SILENT") -> Callable[[socket.socket], None]:
+    """Answer all commands but the first so many that are `silent`; their connections stay open and say nothing more."""
+    asked: list[bytes] = []
+
+    def talk(side: socket.socket) -> None:
+        for words in commands(side):
+            if words == [silent]:
+                asked.append(silent)
+                if len(asked) <= words_without_answer:
+                    side.recv(1)  # until the other side gives up
+                    return
+            side.sendall(b"+PONG\r\n" if words == [b"PING"] else b":1\r\n")
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("unanswered", "outcome", "opened"), [(1, 1, 0), (2, "failed: deadline", 1)], ids=["once", "twice"]
+)
+def test_a_connection_that_falls_silent_while_others_answer_costs_a_second_try(
+    endpoint: Make, unanswered: int, outcome: object, opened: int
+) -> None:
+    one = endpoint(silent_for(unanswered), workers=2)
+    silent = Ask(b"SILENT")
+    one.load.submit(silent)
+    assert until(lambda: one.load._active == 1)
+    while not silent.over.is_set():
+        other = Ask()
+        one.load.submit(other)
+        assert other.over.wait(PATIENCE_S)
+    assert silent.result == outcome
+    assert one.breaker.opened == opened
+    assert one.counters["timeouts"] == unanswered
+
+
 def test_an_endpoint_that_refuses_connections_is_left_alone_at_once_until_it_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -103,7 +103,7 @@ class Keeper:
             self.endpoint.fault = f"upkeep: {error}"
         except WireError as error:
             self._drop_connection()
-            self.endpoint.trouble(error, "upkeep")
+            self.endpoint.trouble(error, "upkeep", self.endpoint.silent(error))
         except Exception as error:  # the thread keeps all other endpoints too
             self._drop_connection()
             self.endpoint.counters.add("internal_errors")
@@ -204,7 +204,7 @@ class Keeper:
         try:
             connection = self.endpoint.connect(time.monotonic() + self.endpoint.connect_timeout_s)
         except WireError as error:
-            self.endpoint.trouble(error, "walk")
+            self.endpoint.trouble(error, "walk", self.endpoint.silent(error))
             return
         connection.stall_s = self.endpoint.stall_s
         try:

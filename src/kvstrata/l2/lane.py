@@ -58,6 +58,8 @@ class Lane:
         self._queue: deque[Job] = deque()
         self._threads = self._idle = 0
         self._active = 0
+        self._answered = 0.0
+        """time.monotonic() of the last job that was answered, on any connection."""
         self._closed = False
         self.queued_bytes = 0
 
@@ -195,6 +197,7 @@ class Lane:
                 connection.deadline = pending[0].deadline
                 pending[0].finish(connection)
                 pending.popleft()
+                self._answered = time.monotonic()
                 self._settled()
                 self._endpoint.breaker.succeeded()
             return connection
@@ -214,9 +217,9 @@ class Lane:
             return None
 
     def _lost(self, jobs: list[Job], error: WireError) -> None:
-        """Try once more what a closed connection took with it; fail what has waited too long."""
-        late, hung = isinstance(error, DeadlineError), self._endpoint.hung(error)
-        self._endpoint.trouble(error, self._name)
+        """Try once more what a lost connection took with it; fail what has waited too long."""
+        late, hung = isinstance(error, DeadlineError), self._hangs(jobs, error)
+        self._endpoint.trouble(error, self._name, hung)
         now = time.monotonic()
         again = [
             job for job in jobs if not hung and not job.retried and job.deadline > now and self._endpoint.breaker.closed
@@ -230,3 +233,14 @@ class Lane:
                 self._queue.appendleft(job)
                 self.queued_bytes += job.cost
         self._settled(len(jobs))
+
+    def _hangs(self, jobs: list[Job], error: WireError) -> bool:
+        """Whether the endpoint has fallen silent, and not this connection alone.
+
+        Where other jobs of the lane were answered meanwhile, the endpoint lives: on a machine with too little CPU a
+        single reply can take seconds. A job that met silence twice is evidence enough.
+        """
+        if not isinstance(error, DeadlineError) or not self._endpoint.silent(error):
+            return False
+        answered_meanwhile = time.monotonic() - self._answered < error.silent_s
+        return not answered_meanwhile or any(job.retried for job in jobs)

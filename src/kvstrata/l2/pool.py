@@ -96,17 +96,18 @@ class Endpoint:
         self.histograms["connect"].observe(time.monotonic() - started)
         return connection
 
-    def trouble(self, error: WireError, lane: str) -> None:
+    def trouble(self, error: WireError, lane: str, hung: bool) -> None:
         """Count a failed connection or request, and leave the endpoint alone if that was enough."""
         reason = f"{lane}: {error}"
         self.counters.add("timeouts" if isinstance(error, DeadlineError) else "connection_errors")
-        refused = isinstance(error, AccessError) or str(error).startswith("connect:")
-        at_once = refused or (self.hung(error) and lane != "store")
+        unreached = str(error).startswith("connect:")
+        refused = isinstance(error, AccessError) or (unreached and not isinstance(error, DeadlineError))
+        at_once = refused or (hung and (unreached or lane != "store"))
         if self.breaker.failed(reason, at_once):
             self._left_alone()
 
-    def hung(self, error: WireError) -> bool:
-        """Tell an endpoint that has fallen silent from a request that began too late to be answered in time."""
+    def silent(self, error: WireError) -> bool:
+        """Tell a connection that has fallen silent from a request that began too late to be answered in time."""
         return isinstance(error, DeadlineError) and error.silent_s >= min(self.stall_s, self.connect_timeout_s) / 2
 
     def _left_alone(self) -> None:

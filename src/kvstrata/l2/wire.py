@@ -94,6 +94,8 @@ class Connection:
         self._lowat = 1
         try:
             self._socket = _connect(address, connect_timeout_s)
+        except TimeoutError as error:
+            raise DeadlineError(f"connect: {error}", connect_timeout_s) from error
         except (OSError, ValueError, OverflowError) as error:  # a name that is none, a port that is none
             raise WireError(f"connect: {error}") from error
         try:
