@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from kvstrata.cluster import TiersPolicy
+from kvstrata.verify import prometheus
 from kvstrata.verify.check import Check, Status, UnableError, UnmetError
 from kvstrata.verify.context import NodeContext
 from kvstrata.verify.http import Service
-from kvstrata.verify.tiers import judge, layer, prompt, proof, record
+from kvstrata.verify.tiers import counters, judge, layer, prompt, proof, record
 from kvstrata.verify.tiers.counters import Counters
 from kvstrata.verify.tiers.layer import TiersOptions, TiersOutcome
 from kvstrata.verify.tiers.stream import Streamed, complete
@@ -130,6 +131,23 @@ def test_a_prompt_that_does_not_come_back_from_the_stores_fails(site: Site) -> N
     assert statuses(outcome)["restarted"] is Status.FAIL
     assert seen(outcome, "restarted").startswith("0 of ")
     assert "fewer than 922 tokens were hits" in seen(outcome, "restarted")
+
+
+def test_what_the_adapter_counted_meanwhile_is_told_with_a_miss(site: Site) -> None:
+    node = site.nodes["node1"]
+    node.loads = False
+    outcome = prove(site)
+    assert seen(outcome, "restarted").endswith("; its adapter counts no faults")
+
+    before = 'kvstrata_l2_break_even_cut_chunks_total 0.0\nkvstrata_l2_events_total{event="load_deadline"} 2.0\n'
+    after = """kvstrata_l2_break_even_cut_chunks_total 0.0
+kvstrata_l2_events_total{event="load_deadline"} 3.0
+kvstrata_l2_events_total{event="lookup_hits"} 16.0
+kvstrata_l2_endpoint_events_total{endpoint="10.0.0.1:6666",event="timeouts"} 1.0
+"""
+    grown = counters.told(*(counters.troubles(prometheus.parse(text)) for text in (before, after)))
+    assert grown == "kvstrata.l2 counted meanwhile: 10.0.0.1:6666 timeouts: 1, load_deadline: 1"
+    assert counters.told({}, {"cut by break-even": 0}) == "kvstrata.l2 counted no fault meanwhile"
 
 
 def test_a_node_that_does_not_share_fails(site: Site) -> None:

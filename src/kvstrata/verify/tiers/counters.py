@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from kvstrata.verify.http import Service
+from kvstrata.verify.prometheus import Samples
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,25 @@ def read(engine: Service, lmcache: Service, model: str) -> Counters:
         l2_submitted_chunks=cache.total("lmcache_mp_l2_store_submitted_objects_chunks_total"),
         l2_completed_chunks=cache.total("lmcache_mp_l2_store_completed_objects_chunks_total"),
     )
+
+
+def troubles(metrics: Samples) -> dict[str, float]:
+    """What kvstrata.l2 in LMCache has counted that costs a hit: events of loads, and those of each store. Empty for others."""
+    found = {}
+    for name, labels, value in metrics.rows:
+        if name == "kvstrata_l2_endpoint_events_total":
+            found[f"{labels.get('endpoint')} {labels.get('event')}"] = value
+        elif name == "kvstrata_l2_events_total" and labels.get("event", "").startswith("load_"):
+            found[labels["event"]] = value
+        elif name == "kvstrata_l2_break_even_cut_chunks_total":
+            found["cut by break-even"] = value
+    return found
+
+
+def told(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """What was counted between two of these, as a reader wants it."""
+    if not after:
+        return "its adapter counts no faults"
+    grown = {name: value - before.get(name, 0) for name, value in after.items() if value > before.get(name, 0)}
+    counted = ", ".join(f"{name}: {count:.0f}" for name, count in sorted(grown.items()))
+    return f"kvstrata.l2 counted meanwhile: {counted}" if counted else "kvstrata.l2 counted no fault meanwhile"

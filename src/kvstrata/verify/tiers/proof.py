@@ -204,8 +204,7 @@ class TiersProof:
         return f"healthy after {took:.1f} s, L1 empty"
 
     def _again(self, data: dict[str, Json]) -> str:
-        delta = self._send(RESTARTED, self.first, data)
-        return judge.from_store(delta, self._tokens, self.first.lmcache.chunk_size)
+        return self._from_store(RESTARTED, self.first, data)
 
     def _elsewhere(self, stored: Check) -> Check:
         other = self.other
@@ -219,8 +218,7 @@ class TiersProof:
             return question.skip("one node only. Not proven here: that nodes share the cache")
 
         def hit(data: dict[str, Json]) -> str:
-            delta = self._send(OTHER, other, data)
-            return judge.from_store(delta, self._tokens, other.lmcache.chunk_size)
+            return self._from_store(OTHER, other, data)
 
         return self._after([stored], self._hit_question(OTHER, other), hit)
 
@@ -248,6 +246,14 @@ class TiersProof:
         if seen is None:
             raise UnmetError(last[0])
         return seen
+
+    def _from_store(self, step: str, subject: Subject, data: dict[str, Json]) -> str:
+        before = counters.troubles(subject.cache.metrics())
+        delta = self._send(step, subject, data)
+        try:
+            return judge.from_store(delta, self._tokens, subject.lmcache.chunk_size)
+        except UnmetError as unmet:
+            raise UnmetError(f"{unmet}; {counters.told(before, counters.troubles(subject.cache.metrics()))}") from unmet
 
     # -- one sending -----------------------------------------------------------------------------
 
