@@ -6,36 +6,40 @@ import sys
 import time
 from pathlib import Path
 
-from listen import RUNNER, SYSTEMD, Ears
+from listen import POLL_S, RUNNER, SYSTEMD, Ears
 
 # Of a node that shares two cores with everything else.
 SLACK_S = 2.5
-# So long is nothing heard when nothing more comes.
-QUIET_S = 8
+SETTLES_S = 60
 
 
-def drain(ears, quiet_s):
-    """Return the words that come until it is quiet."""
-    found = []
-    while (said := ears.hear(quiet_s)) is not None:
-        found.append(said["word"])
-    return found
+def told(manager, ears, unit):
+    """Return what comes until the unit has come to rest."""
+    found, deadline = [], time.monotonic() + SETTLES_S
+    while True:
+        # Asked first: whatever a process says, it says before its unit comes to rest.
+        rest = manager.settled(unit)
+        while (said := ears.hear(POLL_S)) is not None:
+            found.append(said)
+        if rest:
+            return found
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{manager.name}: {unit} did not come to rest in {SETTLES_S} s; it said {found}")
 
 
 def words(manager, ears, unit):
     """Return whether a start and a stop fail, and which commands ran, in their order."""
     failed = manager.start(unit)[0] != 0
-    heard = drain(ears, QUIET_S)
+    started = told(manager, ears, unit)
     stop_failed = manager.stop(unit)[0] != 0
-    return {"start_failed": failed, "stop_failed": stop_failed, "ran": [*heard, "--stop--", *drain(ears, 1)]}
+    ran = [said["word"] for said in started], [said["word"] for said in told(manager, ears, unit)]
+    return {"start_failed": failed, "stop_failed": stop_failed, "ran": [*ran[0], "--stop--", *ran[1]]}
 
 
 def starts(manager, ears, unit):
     """Return how often it is started, and the seconds between two starts."""
     manager.start(unit)
-    moments = []
-    while (said := ears.hear(QUIET_S)) is not None:
-        moments.append(said["at"])
+    moments = [said["at"] for said in told(manager, ears, unit)]
     manager.stop(unit)
     return {"starts": len(moments), "gaps_s": [later - earlier for earlier, later in itertools.pairwise(moments)]}
 

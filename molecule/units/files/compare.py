@@ -19,7 +19,6 @@ LEFTOVERS = ("/var/cache/kvstrata", "/var/cache/private/kvstrata", "/run/kvstrat
 # systemd's range, docs/UIDS-GIDS.md of its sources.
 DYNAMIC = range(61184, 65520)
 START_S = 20
-QUIET_S = 2
 # What a unit here wants; it goes on when the unit stops.
 ALSO = ("lmcache.service",)
 
@@ -29,10 +28,10 @@ def seen(manager, unit, ears):
     for leftover in LEFTOVERS:
         shutil.rmtree(leftover, ignore_errors=True)
     code, said, _ = manager.start(unit)
-    found = ears.hear(START_S)
-    # What it wants was started before it, and tells too.
-    while (later := ears.hear(QUIET_S)) is not None:
-        found = later
+    main = manager.main_process(unit)
+    # What it wants tells too.
+    while (found := ears.hear(START_S)) is not None and found["pid"] != main:
+        pass
     stopped = manager.stop(unit, *ALSO)
     if code or found is None or stopped[0]:
         raise SystemExit(f"{manager.name}: {unit} did not start and stop: exit {code}, {said}; {stopped}")

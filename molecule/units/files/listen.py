@@ -1,4 +1,4 @@
-"""Hears what probes tell; and starts and stops units, by systemd or by the runner."""
+"""Hears what probes tell; and starts, stops and asks for units, by systemd or by the runner."""
 
 import json
 import socket
@@ -7,6 +7,7 @@ import time
 
 NAME = "\0kvstrata-probe"
 STATE = "/run/kvstrata-units-test"
+POLL_S = 0.2
 
 
 class Ears:
@@ -45,6 +46,15 @@ class Manager:
         """Stop units."""
         return self._run("stop", *units, *self._state)
 
+    def settled(self, unit):
+        """Return whether nothing of the unit runs, and nothing of it will by itself."""
+        active, main = self._asked(unit)
+        return active in ("inactive", "failed") or (active == "active" and not main)
+
+    def main_process(self, unit):
+        """Return the number of its main process, 0 if there is none."""
+        return self._asked(unit)[1]
+
     def _run(self, *words):
         began = time.monotonic()
         # With a folder and a variable that no unit may see.
@@ -55,7 +65,24 @@ class Manager:
         return done.returncode, done.stdout + done.stderr, time.monotonic() - began
 
 
-SYSTEMD = Manager("systemd", ["systemctl"], [])
+class Systemd(Manager):
+    """systemctl."""
+
+    def _asked(self, unit):
+        said = self._run("show", "--property=ActiveState,MainPID", unit)[1]
+        found = dict(line.split("=", 1) for line in said.splitlines())
+        return found["ActiveState"], int(found["MainPID"])
+
+
+class Runner(Manager):
+    """kvstrata.unit_runner."""
+
+    def _asked(self, unit):
+        (found,) = json.loads(self._run("status", unit, "--json", *self._state)[1])
+        return found["active"], found["main_pid"]
+
+
+SYSTEMD = Systemd("systemd", ["systemctl"], [])
 
 
 def manager_path():
@@ -64,4 +91,4 @@ def manager_path():
     return next(line.removeprefix("PATH=") for line in lines.splitlines() if line.startswith("PATH="))
 
 
-RUNNER = Manager("runner", ["python3", "-m", "kvstrata.unit_runner"], ["--state", STATE, "--path", manager_path()])
+RUNNER = Runner("runner", ["python3", "-m", "kvstrata.unit_runner"], ["--state", STATE, "--path", manager_path()])
