@@ -35,6 +35,16 @@ def test_only_the_last_of_several_failures_is_told(script: ModuleType) -> None:
     assert script.failures_of(lines) == ("TASK [refuses]", "FAILED tests/a.py", "FAILED tests/b.py")
 
 
+def test_what_failed_is_told_and_not_only_that_a_playbook_did(script: ModuleType) -> None:
+    lines = ["TASK [x]\n", "  fatal: [n1]: FAILED! =>\n", "TASK [rescued]\n"]
+    afterwords = [
+        "ERROR    Ansible return code was 2, command was: x\n",
+        "ERROR    Molecule executed 1 scenario (1 failed)\n",
+    ]
+    assert script.failures_of([*lines, *afterwords])[:2] == ("TASK [x]", "  fatal: [n1]: FAILED! =>")
+    assert script.failures_of(afterwords) == tuple(line.rstrip() for line in afterwords)
+
+
 def test_without_such_lines_the_last_ones_are_told(script: ModuleType) -> None:
     assert script.failures_of([f"{number}\n" for number in range(50)])[-1] == "49"
     assert len(script.failures_of([f"{number}\n" for number in range(50)])) == script.FAILURES
