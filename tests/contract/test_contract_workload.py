@@ -131,7 +131,7 @@ def test_a_run_can_be_read_back_and_shown(tmp_path: Path) -> None:
     text = report.markdown([read])
     assert "| 2 | 1 | cache_aware | 96.0% ok | 66.7% | 1.20 ok | 1.20 | 45.0% |" in text
     assert "| 2 | 2 | cache_aware | worker killed | 2 | 180 | 4 | 2 | 6 | 15 s, worst 20 s |" in text
-    assert "| cache_aware | 1 | 500 | 499.00 | 1.00 | 0.50 | 2.00 | 1.20 | 0.80 | 0.20 | 0.10 | 0 |" in text
+    assert "| cache_aware | 1 | 2 | 500 | 499.00 | 1.00 | 0.50 | 2.00 | 1.20 | 0.80 | 0.20 | 0.10 | 0 |" in text
     assert "| cache_aware | 2 | 48 | 30.0 | 50.0% | 0 |" in text
     console = Console(record=True, width=200)
     report.show(read, console)

@@ -341,10 +341,16 @@ def answer(*tokens: int, logprob: float = -1.0) -> Streamed:
 
 
 def test_log_probabilities_apart_fail_in_fp32_only() -> None:
-    answers = {"cold": answer(1, 2), "again": answer(1, 2, logprob=-1.01)}
+    answers = {"cold": answer(1, 2), "again": answer(1, 2, logprob=-1.03)}
     with pytest.raises(UnmetError, match="not the KV computed"):
         judge.identical(answers, "float32")
     assert "2 tokens equal in 2 answers" in judge.identical(answers, "bfloat16")
+
+
+def test_log_probabilities_as_far_apart_as_starts_of_an_engine_are_told() -> None:
+    answers = {"cold": answer(1, 2), "again": answer(1, 2, logprob=-1.004)}
+    assert "as much as starts of one engine can differ" in judge.identical(answers, "float32")
+    assert "starts" not in judge.identical({**answers, "again": answer(1, 2, logprob=-1.0001)}, "float32")
 
 
 def test_an_answer_of_one_repeated_token_is_told_to_be_a_weak_witness() -> None:

@@ -230,17 +230,21 @@ def _overheads(runs: Sequence[Mapping[str, Any]]) -> str:
     for run in runs:
         for arm, found in run["overheads"].items():
             names = ("reached_per_s", "routed_p50_ms", "direct_p50_ms", "routed_p99_ms", "direct_p99_ms")
-            cells = [f"{found[0]['wanted_per_s']:g}", f"{_median([one['reached_per_s'] for one in found])}"]
+            cells = [
+                f"{run['host']['cores']}",
+                f"{found[0]['wanted_per_s']:g}",
+                f"{_median([one['reached_per_s'] for one in found])}",
+            ]
             cells += [_median([one[name] for one in found]) for name in names[1:]]
             cells += [
                 _median([one[name] for one in found]) for name in ("added_p99_ms", "router_cores", "client_cores")
             ]
             lines.append(f"| {arm} | {len(found)} | {' | '.join(cells)} | {sum(one['failed'] for one in found)} |")
     head = (
-        "| arm | rounds | asked/s | reached/s | P50 routed, ms | direct | P99 routed, ms | direct | P99 adds, ms | "
-        "router cores | client cores | failed |\n"
+        "| arm | rounds | cores in all | asked/s | reached/s | P50 routed, ms | direct | P99 routed, ms | direct | "
+        "P99 adds, ms | router cores | client cores | failed |\n"
     )
-    return head + "|---|" + "---:|" * 11 + "\n" + "\n".join(lines) if lines else ""
+    return head + "|---|" + "---:|" * 12 + "\n" + "\n".join(lines) if lines else ""
 
 
 def _saturations(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -10,8 +10,11 @@ from kvstrata.verify.tiers.stream import Streamed
 
 # Of the prompt's whole chunks: an engine may recompute the last one for its own reasons.
 HIT_SHARE = 0.9
-# fp32 is the same from cache and computed, save for the order of sums.
-LOGPROB_TOLERANCE = 1e-3
+# fp32 is the same from cache and computed, save for the order of sums. Most starts of one engine answer the same to the
+# last digit, but rare ones on a CPU were 2e-3 and 4e-3 apart (kvstrata.verify.weights.judge), and the proof restarts one.
+# Wrong KV is whole numbers apart.
+LOGPROB_TOLERANCE = 0.02
+REMARKABLE = 1e-3
 
 
 def whole_chunks(tokens: int, chunk_size: int) -> int:
@@ -86,6 +89,8 @@ def identical(answers: Mapping[str, Streamed], dtype: str) -> str:
         raise UnmetError(
             f"{seen}: {farthest} is apart by more than {LOGPROB_TOLERANCE:g}, so the KV read is not the KV computed"
         )
+    if dtype in ("float32", "float") and spread > REMARKABLE:
+        seen += f" ({farthest}: more than the order of sums explains, and as much as starts of one engine can differ)"
     if len(set(reference.token_ids)) == 1:
         # Honest about a weak witness: a model that always says the same would say it from wrong KV too.
         seen += " (the model repeats one token: the log probabilities are what tells)"
