@@ -53,7 +53,7 @@ def read(engine: Service, lmcache: Service, model: str) -> Counters:
 
 
 def troubles(metrics: Samples) -> dict[str, float]:
-    """What kvstrata.l2 in LMCache has counted that costs a hit: events of loads, and those of each store. Empty for others."""
+    """What kvstrata.l2 in LMCache has counted that costs a hit: of loads, and of each store. Empty for others."""
     found = {}
     for name, labels, value in metrics.rows:
         if name == "kvstrata_l2_endpoint_events_total":

@@ -11,8 +11,8 @@ from kvstrata.verify.tiers.stream import Streamed
 # Of the prompt's whole chunks: an engine may recompute the last one for its own reasons.
 HIT_SHARE = 0.9
 # fp32 is the same from cache and computed, save for the order of sums. Most starts of one engine answer the same to the
-# last digit, but rare ones on a CPU were 2e-3 and 4e-3 apart (kvstrata.verify.weights.judge), and the proof restarts one.
-# Wrong KV is whole numbers apart.
+# last digit, but rare ones on a CPU were 2e-3 and 4e-3 apart (kvstrata.verify.weights.judge), and the proof restarts
+# one. Wrong KV is whole numbers apart.
 LOGPROB_TOLERANCE = 0.02
 REMARKABLE = 1e-3
 
