@@ -92,7 +92,7 @@ def test_wrong_arms_are_refused_with_what_is_allowed(names: str, variants: list[
 def test_kv_aware_gets_every_workers_events(tmp_path: Path) -> None:
     place = routers.Place(tmp_path, "model", 16)
     words = routers.command(ARMS["kv_aware"], Path("/env/bin/python"), 9000, 9001, WORKERS, place)
-    assert words[0] == "/env/bin/vllm-router"
+    assert words[:3] == ["/env/bin/python", "-m", "vllm_router.launch_router"]
     assert "http://127.0.0.1:1=tcp://127.0.0.1:2" in words
     assert words[-2:] == ["http://127.0.0.1:1", "http://h:3"]
     assert "--kv-event-source" not in routers.command(ARMS["random"], Path("/p"), 1, 2, WORKERS, place)

@@ -48,7 +48,7 @@ def _vllm_router(
     # An arm says those of its policy itself, so that a variant can leave them out.
     of_policy = ROUTER_POLICY_FLAGS.get(arm.policy, {})
     flags = {flag: value for flag, value in flags.items() if flag not in of_policy} | {"--log-level": "warning"}
-    words = [str(python.parent / "vllm-router"), *(str(word) for flag in flags.items() for word in flag)]
+    words = [str(python), "-m", "vllm_router.launch_router", *(str(word) for flag in flags.items() for word in flag)]
     if arm.events:
         words += ["--kv-event-block-size", str(place.block_size), "--kv-event-model", place.model]
         for worker in workers:
