@@ -195,6 +195,15 @@ def test_a_server_that_ignores_sigterm_is_killed_and_told(tmp_path: Path, monkey
     server.kill()
 
 
+def test_a_server_that_ended_by_itself_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    server = Server(["/bin/sh", "-c", "echo gone; exit 3"], 1, {}, log)
+    # Ended, and not yet awaited by anybody.
+    os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(BenchError, match=r"ended by itself, with 3:\ngone"):
+        server.stop()
+
+
 def test_a_killed_benchmark_leaves_no_server(redis: Path, tmp_path: Path) -> None:
     script = f"""
 import os, pathlib, sys

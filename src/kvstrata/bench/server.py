@@ -99,11 +99,13 @@ class Server:
         """End it, politely at first; return what it used in all its life, as wait4(2) says.
 
         Raises:
-            BenchError: it had to be killed, so what it wrote is not complete.
+            BenchError: it had to be killed, so what it wrote is not complete; or it had ended by itself.
         """
         if self._process.returncode is not None:
             return Usage()
         self._process.send_signal(signal.SIGTERM)
+        if self._process.returncode is not None:  # a signal is sent to what runs: it looked first
+            raise BenchError(f"the server ended by itself, with {self._process.returncode}:\n{self.log_tail()}")
         usage = self._wait(STOP_S)
         if usage is None:
             self.kill()
