@@ -34,8 +34,8 @@ SHOWN_EVERY_S = 0.5
 FAILURES, LONG = 12, 600
 TASK = "TASK ["
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# What Molecule says after every failure of a playbook. Which one that was stands before it.
-AFTERWORD = re.compile(r"^ERROR +(Ansible return code was|Molecule executed)")
+# Molecule's own words after a failure of a playbook, in columns. Which one that was stands before them.
+AFTERWORD = re.compile(r"^ERROR {2,}")
 NAMES_A_FAILURE = re.compile(r"^(FAILED|ERROR)\b|fatal: \[|\[ERROR\]|\berror:|: FAILED\b|\bFAIL\b")
 # Left out unless named: emulated on two cores, it takes a quarter of an hour. `make test-baremetal` names it.
 ONLY_WHEN_NAMED = (BARE_METAL,)

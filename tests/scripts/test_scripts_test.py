@@ -38,6 +38,7 @@ def test_only_the_last_of_several_failures_is_told(script: ModuleType) -> None:
 def test_what_failed_is_told_and_not_only_that_a_playbook_did(script: ModuleType) -> None:
     lines = ["TASK [x]\n", "  fatal: [n1]: FAILED! =>\n", "TASK [rescued]\n"]
     afterwords = [
+        "ERROR    lab ➜ converge: Executed: Failed\n",
         "ERROR    Ansible return code was 2, command was: x\n",
         "ERROR    Molecule executed 1 scenario (1 failed)\n",
     ]
