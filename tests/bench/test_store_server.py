@@ -204,6 +204,13 @@ def test_a_server_that_ended_by_itself_is_told(tmp_path: Path) -> None:
         server.stop()
 
 
+def test_a_server_that_ended_by_itself_can_be_killed(tmp_path: Path) -> None:
+    server = Server(["/bin/sh", "-c", "exit 3"], 1, {}, tmp_path / "log")
+    os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+    server.kill()
+    assert not running(server.pid)
+
+
 def test_a_killed_benchmark_leaves_no_server(redis: Path, tmp_path: Path) -> None:
     script = f"""
 import os, pathlib, sys

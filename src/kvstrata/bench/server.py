@@ -116,6 +116,7 @@ class Server:
         """End it at once."""
         if self._process.returncode is None:
             self._process.kill()
+        if self._process.returncode is None:  # as in stop()
             self._wait(STOP_S)
 
     def log_tail(self, lines: int = 12) -> str:
