@@ -29,6 +29,14 @@ describe() {
         say "NOT DESCRIBED: $(tail -1 "$base/results/host.err")"
 }
 
+# bring NAME: bring back what `bench` wrote as NAME.json and NAME.md, if it did.
+bring() {
+    local end
+    for end in json md; do
+        [ -s "$base/results/$1.$end" ] && cp "$base/results/$1.$end" "$out/"
+    done
+}
+
 # keep NAME: bring back what a run NAME wrote: its report, record and journal, and the ends of its logs, 1 MiB of each.
 keep() {
     local name=$1 log

@@ -10,8 +10,8 @@ timeout --signal=INT --kill-after=20 $(($(left) / 2)) "${bench[@]}" l2 --dir "$b
     --clients tier --minutes "$half" --wait-minutes 0 --output "$base/results/raw-l2" ${KV_L2_ARGS:-} 2>&1 |
     tee -a "$base/results/raw-l2.log"
 first=${PIPESTATUS[0]}
-half=$(awk "BEGIN { print ($(left) - 30) / 60 }")
 if [ "$(left)" -ge 160 ]; then
+    half=$(awk "BEGIN { print ($(left) - 30) / 60 }")
     # shellcheck disable=SC2086
     timeout --signal=INT --kill-after=20 $(($(left) - 15)) "${bench[@]}" store --dir "$base/data" --binary "$base/bin/kvrocks" \
         --axes "${KV_AXES:-value}" --repeats 3 --minutes "$half" --output "$base/results/raw-store" ${KV_STORE_ARGS:-} 2>&1 |
@@ -21,11 +21,8 @@ else
     say "NOT RUN: bench store, for $(left) s are left; it needs 160 s or more, so KV_SECONDS of 360"
     second=0
 fi
-for name in raw-l2 raw-store; do
-    for end in json md; do
-        [ -s "$base/results/$name.$end" ] && cp "$base/results/$name.$end" "$out/"
-    done
-done
+bring raw-l2
+bring raw-store
 cp "$base/results/host.json" "$out/"
 say "raw: l2 exit $first, store exit $second"
 exit $((first > second ? first : second))

@@ -14,9 +14,7 @@ run() {
     ended=${PIPESTATUS[0]}
     say "$name: exit $ended"
     [ "$ended" -gt "$code" ] && code=$ended
-    for end in json md; do
-        [ -s "$base/results/$name.$end" ] && cp "$base/results/$name.$end" "$out/"
-    done
+    bring "$name"
 }
 # shellcheck disable=SC2086 # KV_ROUTING_ARGS is a list of words
 run routing-overhead 45 --workers 1 --points overhead --arms cache_aware,dynamo-kv --rounds "$rounds" \

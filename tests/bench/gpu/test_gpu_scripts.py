@@ -135,6 +135,23 @@ def test_the_raw_tier_is_asked_for_in_words_that_bench_takes(tmp_path: Path) -> 
     ]
 
 
+def test_routing_is_asked_for_in_words_that_bench_takes(tmp_path: Path) -> None:
+    done = run(tmp_path, "routing.sh", KV_ROUTING_ARGS="--seconds 2")
+    assert done.returncode == 0, done.stderr
+    overhead, loads = (
+        parsed(call[1], call[2:]) for call in calls(tmp_path) if call[0].endswith("bench.py") and call[1] == "routing"
+    )
+    assert (overhead["points"], overhead["router_cores"], overhead["rounds"]) == ("overhead", "0,1", 3)
+    assert (loads["points"], loads["workers"], loads["seconds"]) == ("loads", 32, 2.0)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "host.json",
+        "routing-32.json",
+        "routing-32.md",
+        "routing-overhead.json",
+        "routing-overhead.md",
+    ]
+
+
 def test_the_shapes_models_have_the_figures_that_are_said_of_them() -> None:
     shape = SHAPES["32b-shape"]
     assert (shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.intermediate) == (64, 5120, 64, 8, 25600)
