@@ -32,8 +32,9 @@ def words(manager, ears, unit):
     failed = manager.start(unit)[0] != 0
     started = told(manager, ears, unit)
     stop_failed = manager.stop(unit)[0] != 0
-    ran = [said["word"] for said in started], [said["word"] for said in told(manager, ears, unit)]
-    return {"start_failed": failed, "stop_failed": stop_failed, "ran": [*ran[0], "--stop--", *ran[1]]}
+    stopped = told(manager, ears, unit)
+    ran = [said["word"] for said in (*started, {"word": "--stop--"}, *stopped)]
+    return {"start_failed": failed, "stop_failed": stop_failed, "ran": ran}
 
 
 def starts(manager, ears, unit):

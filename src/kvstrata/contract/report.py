@@ -225,20 +225,24 @@ def _back(seconds: Sequence[float | None]) -> str:
     return worst if len(seconds) == 1 or not known else f"{median(known):.0f} s, worst {worst}"
 
 
+_OVERHEAD = (
+    "reached_per_s",
+    "routed_p50_ms",
+    "direct_p50_ms",
+    "routed_p99_ms",
+    "direct_p99_ms",
+    "added_p99_ms",
+    "router_cores",
+    "client_cores",
+)
+
+
 def _overheads(runs: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for run in runs:
         for arm, found in run["overheads"].items():
-            names = ("reached_per_s", "routed_p50_ms", "direct_p50_ms", "routed_p99_ms", "direct_p99_ms")
-            cells = [
-                f"{run['host']['cores']}",
-                f"{found[0]['wanted_per_s']:g}",
-                f"{_median([one['reached_per_s'] for one in found])}",
-            ]
-            cells += [_median([one[name] for one in found]) for name in names[1:]]
-            cells += [
-                _median([one[name] for one in found]) for name in ("added_p99_ms", "router_cores", "client_cores")
-            ]
+            cells = [str(run["host"]["cores"]), f"{found[0]['wanted_per_s']:g}"]
+            cells += [_median([one[name] for one in found]) for name in _OVERHEAD]
             lines.append(f"| {arm} | {len(found)} | {' | '.join(cells)} | {sum(one['failed'] for one in found)} |")
     head = (
         "| arm | rounds | cores in all | asked/s | reached/s | P50 routed, ms | direct | P99 routed, ms | direct | "

@@ -126,10 +126,7 @@ class Exporter:
         for field, text in (
             ("cut_chunks", "Chunks that were found and answered as misses, for computing them is quicker."),
             ("cut_bytes", "Bytes of these chunks."),
-            (
-                "probes",
-                "Lookups that loaded some all the same, to measure whether loading is still slower.",
-            ),
+            ("probes", "Lookups that loaded some all the same, to measure whether loading is still slower."),
         ):
             cut = CounterMetricFamily(f"{PREFIX}break_even_{field}", text)
             cut.add_metric([], status["break_even"][field])

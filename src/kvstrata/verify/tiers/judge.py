@@ -85,11 +85,12 @@ def identical(answers: Mapping[str, Streamed], dtype: str) -> str:
             apart = max((abs(a - b) for a, b in zip(reference.logprobs, answer.logprobs, strict=True)), default=0.0)
             spread, farthest = max((spread, farthest), (apart, name))
     seen = f"{len(reference.token_ids)} tokens equal in {len(answers)} answers, log probabilities within {spread:.1e}"
-    if dtype in ("float32", "float") and spread > LOGPROB_TOLERANCE:
+    exact = dtype in ("float32", "float")
+    if exact and spread > LOGPROB_TOLERANCE:
         raise UnmetError(
             f"{seen}: {farthest} is apart by more than {LOGPROB_TOLERANCE:g}, so the KV read is not the KV computed"
         )
-    if dtype in ("float32", "float") and spread > REMARKABLE:
+    if exact and spread > REMARKABLE:
         seen += f" ({farthest}: more than the order of sums explains, and as much as starts of one engine can differ)"
     if len(set(reference.token_ids)) == 1:
         # Honest about a weak witness: a model that always says the same would say it from wrong KV too.

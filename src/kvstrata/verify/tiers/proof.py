@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from kvstrata.cluster import LMCache
 from kvstrata.verify import units, wait
@@ -81,7 +82,9 @@ class TiersProof:
         cold = self._ask(self._cold_question(), self._cold)
         stored = self._after([cold], self._stored_question(), self._stored)
         restarted = self._after([stored], self._restart_question(), self._restart)
-        again = self._after([restarted], self._hit_question(RESTARTED, self.first), self._again)
+        again = self._after(
+            [restarted], self._hit_question(RESTARTED, self.first), partial(self._from_store, RESTARTED, self.first)
+        )
         elsewhere = self._elsewhere(stored)
         same = self._after([cold], self._identical_question(), self._identical)
         done = [cold, stored, restarted, again, elsewhere, same]
@@ -203,9 +206,6 @@ class TiersProof:
         data["seconds"] = round(took, 3)
         return f"healthy after {took:.1f} s, L1 empty"
 
-    def _again(self, data: dict[str, Json]) -> str:
-        return self._from_store(RESTARTED, self.first, data)
-
     def _elsewhere(self, stored: Check) -> Check:
         other = self.other
         if other is None:
@@ -216,11 +216,7 @@ class TiersProof:
                 "add a second node with an engine, or name two with --tier-nodes",
             )
             return question.skip("one node only. Not proven here: that nodes share the cache")
-
-        def hit(data: dict[str, Json]) -> str:
-            return self._from_store(OTHER, other, data)
-
-        return self._after([stored], self._hit_question(OTHER, other), hit)
+        return self._after([stored], self._hit_question(OTHER, other), partial(self._from_store, OTHER, other))
 
     def _identical(self, data: dict[str, Json]) -> str:
         if len(self._answers) < 2:
