@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -173,3 +173,11 @@ def write(path: Path, found: dict[str, Any]) -> Path:
     path.write_text(json.dumps(found))
     path.chmod(0o600)
     return path
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait for what another process does by itself."""
+    over = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < over
+        time.sleep(0.02)

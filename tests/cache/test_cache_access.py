@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cache.conftest import OLD_CHUNKS
-from tests.cache.servers import OLD, OLD_NS, PASSWORD, Server, document, fill, write
+from tests.cache.servers import OLD, OLD_NS, PASSWORD, Server, document, fill, wait_until, write
 from tests.verify.fakes.sshd import Sshd
 
 COMMAND = [sys.executable, "-c", "from kvstrata.cli import main; main()", "cache"]
@@ -81,6 +81,8 @@ def test_on_a_terminal_it_asks_and_takes_only_a_yes(remote: Remote, answer: str,
         try:
             os.close(theirs)
             said = until_asked = terminal(ours, b"?")
+            # Python looks for signals before it reads: one that comes between those two waits for the next key.
+            wait_until(lambda: reads_standard_input(process.pid))
             os.write(ours, answer.encode())
             said += terminal(ours, None)
             assert process.wait(60) == status
@@ -91,6 +93,11 @@ def test_on_a_terminal_it_asks_and_takes_only_a_yes(remote: Remote, answer: str,
     assert (": 3 chunks, 488 KiB deleted on 1 store" in said.decode()) == (status == 0)
     assert ("not confirmed; nothing was deleted" in said.decode()) == (status == 1)
     assert remote.server.chunks(OLD_NS) == left
+
+
+def reads_standard_input(pid: int) -> bool:
+    """Tell whether a process waits in a system call whose first argument is 0, by proc_pid_syscall(5)."""
+    return Path(f"/proc/{pid}/syscall").read_text().split()[1:2] == ["0x0"]
 
 
 def terminal(handle: int, end: bytes | None) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import redis
 from kvstrata.cache import drop, reach
 from kvstrata.cache.drop import Compaction
 from tests.cache.conftest import NEW_CHUNKS, OLD_CHUNKS, Caches
-from tests.cache.servers import NEW, NEW_NS, OLD, OLD_NS, PASSWORD, Server, fill, loadable
+from tests.cache.servers import NEW, NEW_NS, OLD, OLD_NS, PASSWORD, Server, fill, loadable, wait_until
 
 
 def nothing(chunks: int, used_bytes: int) -> None:
@@ -71,14 +70,6 @@ def stored(server: Server) -> int:
     return sum(
         server.client.zcard(b"kvsx:" + name) * int(name.rpartition(b":")[2]) for name in server.client.smembers("kvsx")
     )
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Wait for what a server does in the background."""
-    over = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < over
-        time.sleep(0.02)
 
 
 # -- what is refused -------------------------------------------------------------------------------
