@@ -12,9 +12,10 @@ shape=${1:-}
 name=serve-$shape
 case $shape in
 8b | 8b2)
-    # 128 KiB of KV a token: 50 conversations at a time are 19 GB, all 120 are 45 GB, HBM and DRAM have 30 GB.
-    args=(--model llama-8b-shape --hbm-gib 12 --dram-gib 16 --store-gib 30 --min-load-gbps 4.0
-        --set conversations=120)
+    # 128 KiB of KV a token. The 50 conversations at a time are 19 GB, which DRAM holds; all 110 are 42 GB, which only the
+    # store does.
+    args=(--model llama-8b-shape --hbm-gib 12 --dram-gib 32 --store-gib 44 --min-load-gbps 4.0
+        --set conversations=110)
     configurations=none,dram+ssd,dram,native,resp,poc
     [ "$shape" = 8b2 ] && args+=(--replicas 2) && configurations=none,dram+ssd
     ;;

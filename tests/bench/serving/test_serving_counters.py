@@ -26,8 +26,10 @@ python_gc_objects_collected_total{generation="0"} 900.0
 LMCACHE = """
 lmcache_mp_lookup_hit_l1_tokens_total{cache_salt=""} 2560.0
 lmcache_mp_lookup_hit_l2_tokens_total{cache_salt=""} 512.0
-lmcache_mp_l2_store_submitted_objects_chunks_total 7.0
-lmcache_mp_l2_store_completed_objects_chunks_total{l2_name="plugin"} 5.0
+lmcache_mp_l2_store_submitted_requests_total 7.0
+lmcache_mp_l2_store_completed_requests_total{l2_name="plugin"} 5.0
+lmcache_mp_l2_store_submitted_objects_chunks_total 70.0
+lmcache_mp_l2_store_completed_objects_chunks_total{l2_name="plugin"} 30.0
 lmcache_mp_l2_usage_bytes{l2_name="plugin"} 5242880.0
 kvstrata_l2_events_total{event="store_stored"} 5.0
 kvstrata_l2_latency_seconds_bucket{endpoint="h:1",le="0.001",stage="server"} 4.0

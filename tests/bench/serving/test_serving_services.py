@@ -79,8 +79,8 @@ def test_processes_stores_and_peaks_are_among_what_is_read_at_the_end(served: An
 
 
 def test_stores_that_take_their_time_are_awaited(served: Any) -> None:
-    submitted = "lmcache_mp_l2_store_submitted_objects_chunks_total 3\n"
-    completed = "lmcache_mp_l2_store_completed_objects_chunks_total"
+    submitted = "lmcache_mp_l2_store_submitted_requests_total 3\n"
+    completed = "lmcache_mp_l2_store_completed_requests_total"
     # Engine and cache are one server here, so each text is read twice.
     served.texts = [*[submitted + f"{completed} 1\n"] * 4, submitted + f"{completed} 3\n"]
     assert of(served, lmcache=served.url).settle(20) is None
@@ -88,9 +88,9 @@ def test_stores_that_take_their_time_are_awaited(served: Any) -> None:
 
 
 def test_stores_that_never_acknowledge_are_told(served: Any) -> None:
-    served.texts = ["lmcache_mp_l2_store_submitted_objects_chunks_total 3\n"]
+    served.texts = ["lmcache_mp_l2_store_submitted_requests_total 3\n"]
     assert of(served, lmcache=served.url).settle(0.05) == (
-        "3 chunks were not acknowledged by the stores 0.05 s after the load"
+        "3 batches were not acknowledged by the stores 0.05 s after the load"
     )
 
 

@@ -47,6 +47,8 @@ def role_flags(l1_gib: float, chunk_tokens: int, port: int, http_port: int) -> d
         "--http-port": http_port,
         "--l1-size-gb": l1_gib,
         "--eviction-policy": "LRU",
+        "--eviction-trigger-watermark": 0.9,
+        "--eviction-ratio": 0.1,
         "--chunk-size": chunk_tokens,
         "--supported-transfer-mode": "auto",
     }

@@ -128,11 +128,14 @@ def fits_in_hbm(after: Counters, live_tokens: int, workload: str) -> str | None:
 
 
 def unsettled(values: Mapping[str, float]) -> int:
-    """Return how many chunks LMCache handed to its stores and did not hear of yet; `values` are LMCache's."""
-    handed, taken = (
-        total(values, f"lmcache_mp_l2_store_{event}_objects_chunks_total") for event in ("submitted", "completed")
+    """Return how many batches of chunks LMCache handed to its stores and did not hear of yet; `values` are LMCache's.
+
+    Batches, for a chunk that was not stored is counted nowhere, and would be awaited for ever.
+    """
+    handed, ended = (
+        total(values, f"lmcache_mp_l2_store_{event}_requests_total") for event in ("submitted", "completed")
     )
-    return round(handed - taken)
+    return round(handed - ended)
 
 
 def _counts(name: str) -> bool:

@@ -89,7 +89,7 @@ class Services:
         while left := counters.unsettled(self._read()["lmcache"]):
             end_if_told()
             if time.monotonic() > until:
-                return f"{left} chunks were not acknowledged by the stores {timeout_s:g} s after the load"
+                return f"{left} batches were not acknowledged by the stores {timeout_s:g} s after the load"
             time.sleep(_POLL_S)
         return None
 
