@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,25 @@ def test_a_tree_comes_out_as_it_went_in(tree: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "link").is_symlink()
     assert (tmp_path / "out" / "program").stat().st_mode & 0o777 == 0o755
     assert not (tmp_path / "out" / "package" / "__pycache__").exists()
+
+
+def test_a_folder_that_another_worker_makes_first_is_no_failure(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "package" / "lib").mkdir()
+    (tree / "package" / "lib" / "b.py").write_text("B = 1\n")
+    packed = trees.pack(tree, tmp_path / "cache", None)
+    make = os.mkdir
+
+    def make_second(path: str | Path, mode: int = 0o777) -> None:
+        make(path, mode)  # The other worker, after this one looked.
+        make(path, mode)
+
+    # Threads see what is patched here, however processes are started.
+    monkeypatch.setattr(standalone, "ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setattr(os, "mkdir", make_second)
+    standalone.unpack_tree(packed.folder, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tree)
 
 
 def test_with_an_architecture_only_libraries_are_other_and_the_tree_itself_is_not_touched(

@@ -370,11 +370,19 @@ def unpack_tree(source: Path, folder: Path) -> int:
 def _unpack_archive(archive: Path, folder: Path) -> None:
     try:
         with tarfile.open(archive, "r:gz") as stream:
-            # Nothing outside the folder, no device, no owner.
-            stream.extractall(folder, filter="data")
+            stream.extractall(folder, filter=_accept)  # noqa: S202 - the filter is data's, and more
     except (tarfile.TarError, EOFError) as error:
         # Not as it is: a filter's error cannot travel between processes.
         raise BundleError(f"{archive}: {error}") from None
+
+
+def _accept(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """Let nothing outside the folder through, no device and no owner; make the folder that the member goes into."""
+    accepted = tarfile.data_filter(member, folder)
+    # Archives have no entries for folders, and share some. Before Python 3.13 tarfile looks for a missing folder, then
+    # makes it, and fails where the worker of another archive made it in between. mkdir here may come second.
+    Path(folder, accepted.name).parent.mkdir(parents=True, exist_ok=True)
+    return accepted
 
 
 def sha256_of(path: Path) -> str:
