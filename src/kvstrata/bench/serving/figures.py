@@ -1,7 +1,8 @@
 """From raw samples to the figures of a report. Pure: every number here can be made again from the file's phases.
 
 Percentiles are nearest rank (bench/statistics.py): each is a latency that occurred. Those of ITL are over all gaps of
-all answered requests together. Rates are over the whole phase, from the first request's begin to the last one's end.
+all answered requests together. Rates are over the whole phase, from the first request's begin to the last one's end,
+but for the figures `full_*`: those are of the time in which all conversations of a closed loop were under way.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from kvstrata.bench.serving.full_load import full_until_s, output_tokens_until
 from kvstrata.bench.serving.model import Phase, TierTokens
 from kvstrata.bench.statistics import paired_ratio, percentile
 from kvstrata.cluster import Prices
@@ -43,6 +45,11 @@ class Figures:
     computed_tokens: int | None
     gpu_s: float | None
     """GPUs times duration; None where nothing computed on a GPU."""
+    full_output_per_s: float | None
+    """Output tokens that came while all `active` conversations were under way, per second of that time (full_load.py);
+    None where there is no such time."""
+    full_ttft_p95: float | None
+    """Of the requests that were sent in that time."""
 
     def cost_per_million(self, prices: Prices | None) -> float | None:
         """Return the price of a million output tokens, prompts included; None without a GPU, a price or an answer."""
@@ -52,17 +59,32 @@ class Figures:
 
 
 # Figures of which a ratio against the reference is of use, and whether more of it is better.
-COMPARED: Mapping[str, bool] = {"output_per_s": True, "requests_per_s": True, "ttft_p50": False, "ttft_p95": False}
+COMPARED: Mapping[str, bool] = {
+    "output_per_s": True,
+    "requests_per_s": True,
+    "ttft_p50": False,
+    "ttft_p95": False,
+    "full_output_per_s": True,
+    "full_ttft_p95": False,
+}
 
 
-def of(phase: Phase, gpus: int) -> Figures:
-    """Return the figures of a phase that ran on so many GPUs."""
+def of(phase: Phase, gpus: int, active: int | None = None) -> Figures:
+    """Return the figures of a phase.
+
+    Args:
+        phase: what was measured.
+        gpus: how many GPUs it ran on.
+        active: how many conversations its workload holds at once; None in open loop, or where nothing tells.
+    """
     good = [sample for sample in phase.samples if sample.ok]
     first = [sample.ttft_s for sample in good if sample.ttft_s is not None]
     gaps = [gap for sample in good for gap in sample.itl_s]
     whole = [sample.e2e_s for sample in good]
     output = sum(sample.output_tokens for sample in good)
     tiers = phase.tiers or TierTokens(None, None, None, None)
+    full_s = full_until_s(phase, active)
+    full_first = [each.ttft_s for each in good if each.ttft_s is not None and each.started_s < (full_s or 0.0)]
     return Figures(
         len(phase.samples),
         len(phase.samples) - len(good),
@@ -79,6 +101,8 @@ def of(phase: Phase, gpus: int) -> Figures:
         l2_tokens=tiers.l2,
         computed_tokens=tiers.computed,
         gpu_s=gpus * phase.duration_s if gpus else None,
+        full_output_per_s=output_tokens_until(good, full_s) / full_s if full_s else None,
+        full_ttft_p95=percentile(full_first, 95) if full_first else None,
     )
 
 
@@ -123,15 +147,21 @@ class Row:
         return Spread(median(values), min(values), max(values), values) if values else None
 
 
-def rows(phases: Iterable[Phase], gpus: int, reference: str) -> list[Row]:
+def rows(phases: Iterable[Phase], gpus: int, reference: str, active: Mapping[str, int | None] = {}) -> list[Row]:
     """Return the rows by workload and pass, in the order of the phases, the reference first.
 
     Phases with failed requests count: a configuration that answers half of them fast is told by its `failed`.
+
+    Args:
+        phases: what was measured.
+        gpus: how many GPUs each phase ran on.
+        reference: the configuration that ratios are against.
+        active: how many conversations each workload holds at once; of one that is not named nothing is full.
     """
     found: dict[tuple[str, str, str], dict[int, Figures]] = {}
     for phase in phases:
         key = (phase.workload, phase.pass_, phase.configuration)
-        found.setdefault(key, {})[phase.round] = of(phase, gpus)
+        found.setdefault(key, {})[phase.round] = of(phase, gpus, active.get(phase.workload))
     groups = list(dict.fromkeys((workload, pass_) for workload, pass_, _ in found))
     made = []
     for group in groups:

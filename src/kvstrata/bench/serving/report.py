@@ -47,7 +47,7 @@ def make(record: Record, prices: Prices | None = None) -> Report:
     names = [phase.configuration for phase in record.phases]
     reference = REFERENCE if REFERENCE in names or not names else names[0]
     gpus = record.stack.get("gpus")
-    rows = figures.rows(record.phases, gpus if isinstance(gpus, int) else 0, reference)
+    rows = figures.rows(record.phases, gpus if isinstance(gpus, int) else 0, reference, _active(record.plan))
     found = profile.profiles(record.phases, _chunk_tokens(record.plan))
     own = prices or _prices(record.stack.get("prices"))
     cuts = tuple(gates(record.phases, record.plan))
@@ -56,6 +56,10 @@ def make(record: Record, prices: Prices | None = None) -> Report:
 
 def _chunk_tokens(plan: Mapping[str, Any]) -> dict[str, int]:
     return {entry["name"]: entry["chunk_tokens"] for entry in plan["configurations"] if "lmcache" in entry["cache"]}
+
+
+def _active(plan: Mapping[str, Any]) -> dict[str, int | None]:
+    return {entry["name"]: entry.get("active") for entry in plan.get("workloads", ())}
 
 
 def _prices(given: Any) -> Prices | None:

@@ -11,6 +11,7 @@ HEADS: Sequence[str] = (
     "configuration",
     "output tokens/s",
     "against reference",
+    "while all were under way: tokens/s",
     "requests/s",
     "TTFT ms P50/P95/P99",
     "ITL ms P50/P95/P99",
@@ -30,6 +31,7 @@ def cells(report: Report, row: Row) -> list[str]:
         row.configuration,
         spread(row.spread("output_per_s"), ".1f"),
         "reference" if row.configuration == report.reference else "" if ratio is None else f"{ratio:.2f}x",
+        compared(row, "full_output_per_s", 1.0, ".1f"),
         spread(row.spread("requests_per_s"), ".2f"),
         percentiles(row, "ttft", 1e3, ".0f"),
         percentiles(row, "itl", 1e3, ".1f"),
@@ -47,6 +49,14 @@ def spread(of: Spread | None, form: str) -> str:
     if of is None:
         return "-"
     return f"{of.median:{form}}" + (f" ({of.low:{form}} to {of.high:{form}})" if of.low != of.high else "")
+
+
+def compared(row: Row, figure: str, scale: float, form: str) -> str:
+    """Return the median over the rounds of a figure in COMPARED, times `scale`, with its ratio to the reference."""
+    found, ratio = row.spread(figure), row.ratios.get(figure)
+    if found is None:
+        return "-"
+    return f"{found.median * scale:{form}}" + ("" if ratio is None else f" ({ratio:.2f}x)")
 
 
 def percentiles(row: Row, of: str, scale: float, form: str) -> str:
