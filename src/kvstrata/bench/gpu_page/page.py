@@ -51,7 +51,8 @@ def make(paths: Sequence[Path], command: str) -> Page:
         "",
         f"Made by `{command}` from the raw samples of {len(sources)} files. Medians of the rounds; a ratio is the "
         "median of the ratios within the rounds. [bench-serve.md](bench-serve.md) says what is compared and how it is "
-        "measured, [bench-l2.md](bench-l2.md) the same of the raw tier, [plan.md](plan.md) how predictions are made.",
+        "measured, [bench-l2.md](bench-l2.md) the same of the raw tier, [plan.md](plan.md) how predictions are made. "
+        "While all were under way: without a run's end, when fewer conversations are left than are held at once.",
     ]
     if judged:
         lines += _targets([target for found in judged.values() for target in found])
