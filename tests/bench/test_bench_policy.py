@@ -7,16 +7,27 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from kvstrata.bench.cli import app
-from kvstrata.bench.policy import CANDIDATES, L1, Counts, MinPosition, drive_writes_per_day, replay
+from kvstrata.bench.policy import (
+    CANDIDATES,
+    L1,
+    L1_EVICTED_SHARE,
+    L1_WATERMARK,
+    Counts,
+    MinPosition,
+    drive_writes_per_day,
+    replay,
+)
 from kvstrata.bench.policy_study import Parameters, Workload, row_of, run
 from kvstrata.bench.workloads import Request, multi_turn, skewed
 from kvstrata.l2.policy import make_policy
+from kvstrata.paths import PROJECT
 
-# An L1 of 5 chunks evicts one (a fifth of 4) as soon as it holds 4: it keeps 3.
-L1_OF_3 = 5
+# An L1 of 4 chunks evicts one as soon as it holds 4, more than nine tenths: it keeps 3.
+L1_OF_3 = 4
 ROOMY = 1000
 
 
@@ -34,10 +45,28 @@ def test_a_prompt_that_l1_keeps_is_hit_there_and_offered_once() -> None:
     assert counts == Counts(requests=3, prompt_tokens=70, l1_hits=4, offered=3, written=3)
 
 
-def test_what_l1_evicted_is_hit_in_l2_and_not_offered_again() -> None:
-    # L1 holds b, a, then c pushes b (the prompt's end goes first), d pushes a: for "ab" only L2 answers.
+def test_what_l1_evicted_is_hit_in_l2_then_in_l1_and_not_offered_again() -> None:
+    # L1 holds b, a, then c pushes b (the prompt's end goes first), f pushes a: for "ab" only L2 answers, once.
     counts = replay(trace("ab", "cd", "ef", "ab", "ab"), make_policy("all"), L1_OF_3, ROOMY)
-    assert counts == Counts(requests=5, prompt_tokens=100, l2_hits=4, offered=6, written=6)
+    assert counts == Counts(requests=5, prompt_tokens=100, l1_hits=2, l2_hits=2, offered=6, written=6)
+
+
+def test_what_l2_gave_pushes_out_the_oldest_of_l1() -> None:
+    # L1 holds d, f, e; a comes back from L2 for d, which is hit in L2 alone.
+    assert replay(trace("a", "b", "d", "ef", "a", "d"), make_policy("all"), L1_OF_3, ROOMY).l2_hits == 2
+    assert replay(trace("a", "b", "d", "ef", "a", "f"), make_policy("all"), L1_OF_3, ROOMY).l2_hits == 1
+
+
+def test_what_l2_gave_leaves_l1_like_any_other_chunk() -> None:
+    # a comes back from L2; e, f and g push it out again.
+    counts = replay(trace("a", "bcd", "a", "efg", "a"), make_policy("all"), L1_OF_3, ROOMY)
+    assert (counts.l1_hits, counts.l2_hits, counts.offered) == (0, 2, 7)
+
+
+def test_of_what_l2_gave_the_end_of_the_prompt_leaves_l1_first() -> None:
+    # "abc" comes back from L2; d pushes c out.
+    counts = replay(trace("abc", "xyz", "abc", "d", "abc"), make_policy("all"), L1_OF_3, ROOMY)
+    assert (counts.l1_hits, counts.l2_hits) == (2, 3 + 1)
 
 
 def test_l1_evicts_the_end_of_a_prompt_before_its_beginning() -> None:
@@ -46,14 +75,27 @@ def test_l1_evicts_the_end_of_a_prompt_before_its_beginning() -> None:
     assert (counts.l1_hits, counts.offered, counts.written) == (3, 4 + 1, 0)
 
 
-def test_l1_drops_a_fifth_of_its_chunks_once_it_is_four_fifths_full() -> None:
+def test_a_prompt_that_grew_loses_its_end_before_its_beginning() -> None:
+    # b is computed after a is hit, and yet leaves first: d pushes b out.
+    assert replay(trace("a", "ab", "c", "d", "ab"), MinPosition(99), L1_OF_3, ROOMY).l1_hits == 2
+
+
+def test_l1_drops_a_tenth_of_its_chunks_once_it_is_nine_tenths_full() -> None:
     l1 = L1(100)
-    names = [bytes([number]) * 16 for number in range(80)]
-    for name in names[:79]:
+    names = [bytes([number]) * 16 for number in range(90)]
+    for name in names[:89]:
         l1.add(name)
-    assert all(name in l1 for name in names[:79])
-    l1.add(names[79])
-    assert [name in l1 for name in names] == [False] * 16 + [True] * 64
+    assert all(name in l1 for name in names[:89])
+    l1.add(names[89])
+    assert [name in l1 for name in names] == [False] * 9 + [True] * 81
+
+
+def test_l1_is_what_the_role_makes_of_it() -> None:
+    flags = yaml.safe_load((PROJECT / "roles" / "lmcache" / "vars" / "main.yml").read_text())["_lmcache_flags"]
+    assert flags["--eviction-policy"] == "LRU"
+    assert flags["--eviction-trigger-watermark"] == L1_WATERMARK
+    assert flags["--eviction-ratio"] == L1_EVICTED_SHARE
+    assert flags["--l2-prefetch-policy"] == "retain"
 
 
 def test_a_hit_makes_a_chunk_young_in_l1() -> None:

@@ -1,12 +1,15 @@
 """Replay request traces through LMCache's two tiers, and count what a write policy writes, saves and loses.
 
-The model is LMCache 0.5.6 as its storage controllers are written:
+The model is LMCache 0.5.6 as its storage controllers are written, with the flags that roles/lmcache gives it:
 
 - A lookup names all whole chunks of the prompt. A hit is the contiguous prefix that L1 and L2 hold together.
-- What L2 gives is not kept in L1 (its default prefetch policy) and not offered to L2 again.
+- What L2 gives of a hit enters L1 and stays there like any other chunk (`--l2-prefetch-policy retain`; by default it
+  would leave L1 once the engine has read it). It is not offered to L2 again.
 - Every chunk after the hit is computed; those that L1 lacks enter it and are offered to the policy, once.
-- L1 evicts a fifth of its chunks, least recently used first, when it is four fifths full; of one prompt, the last
-  chunks go first. L2 evicts one by one, by last lookup, at its capacity. A chunk that L2 has is not written again.
+- L1 evicts a tenth of its chunks, least recently used first, when it is nine tenths full (`--eviction-ratio 0.1`,
+  `--eviction-trigger-watermark 0.9`; by default a fifth at four fifths). A request makes all chunks of its prompt the
+  youngest, its first one last of all: of one prompt, the last chunks go first.
+- L2 evicts one by one, by last lookup, at its capacity. A chunk that L2 has is not written again.
 
 Not modelled: time (requests run one after another, and eviction keeps up with them), vLLM's own prefix cache in HBM
 (it saves computing, but LMCache looks up, loads and stores the same chunks with or without it), more than one node.
@@ -21,8 +24,8 @@ from dataclasses import dataclass
 from kvstrata.bench.workloads import Request
 from kvstrata.l2.policy import AdmissionPolicy, TinyLfu, make_policy
 
-L1_WATERMARK = 0.8
-L1_EVICTED_SHARE = 0.2
+L1_WATERMARK = 0.9
+L1_EVICTED_SHARE = 0.1
 
 
 class MinPosition:
@@ -158,11 +161,15 @@ def replay(
         hits = _hits(request.cids, l1, l2, counts)
         # Backwards, so that the beginning of a prompt outlives its end: without it the end is of no use.
         backwards = request.cids[::-1]
+        loaded = [cid for cid in request.cids[:hits] if cid not in l1]
         l1.touch(request.cids[:hits][::-1])
         l2.touch(backwards)
+        for cid in reversed(loaded):
+            l1.add(cid)
         computed = [cid for cid in request.cids[hits:] if cid not in l1]
         for cid in reversed(computed):
             l1.add(cid)
+        l1.touch(backwards)
         for cid in computed:
             _offer(cid, policy, l2, counts, against_victim)
         l2.touch(backwards)
