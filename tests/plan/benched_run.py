@@ -16,7 +16,7 @@ from kvstrata.plan.workload import Range, Workload
 from tests.plan.samples import dram, engine, ssd
 
 WORKLOAD = Workload("poc", 40, 20, Range(6, 10), Range(800, 1200), Range(50, 150), Range(100, 230))
-HBM_GIB, DRAM_GIB, SSD_GIB, SSD_GBPS = 4.0, 2.0, 64.0, 3.0
+HBM_GIB, DRAM_GIB, SSD_GIB, SSD_GBPS = 4.0, 4.0, 64.0, 3.0
 LINK_GBPS = 63 * 0.87
 NAMES = ("none", "dram", "dram+ssd")
 

@@ -44,7 +44,8 @@ class Row:
     @cache  # noqa: B019 - rows are made once
     def predicted(self) -> Outcome:
         """Return the simulated run: 400 conversations, or the second time that they are held."""
-        setup = Setup(engine(kv_cache_gib=CAP_GIB), self.tiers, 1, 1, 256)
+        # LMCache's own defaults for what comes from the stores, not those of roles/lmcache.
+        setup = Setup(engine(kv_cache_gib=CAP_GIB), self.tiers, 1, 1, 256, retain=False, lookups=8)
         return held(setup, Workload(), 2 if self.second_pass else 1)
 
 

@@ -14,8 +14,7 @@ PAGE = PROJECT / "docs" / "plan.md"
 TOLERANCE = {
     "vLLM alone": 0.25,
     "60 GB of DRAM": 0.10,
-    "60 GB of DRAM, second pass": 0.15,
-    "6 GB of DRAM, SSD at 0.28 GB/s": 0.20,
+    "60 GB of DRAM, second pass": 0.25,
     "6 GB of DRAM, SSD at 1.4 GB/s": 0.15,
 }
 
@@ -56,16 +55,15 @@ def test_the_verdict_is_what_was_measured(row: Row) -> None:
     assert verdict.tier is (TierName.SSD if row.ssd_gbps else TierName.DRAM)
 
 
-def test_ttft_under_load_with_dram_is_predicted_within_a_fifth_and_its_tail_within_three_tenths() -> None:
+def test_ttft_under_load_with_dram_is_predicted_within_a_tenth_and_its_tail_within_a_fifth() -> None:
     row = ROWS[1]
-    assert row.predicted().quantile(0.5) == pytest.approx(row.p50_s, rel=0.2)
-    # Copies between HBM and DRAM take nothing from the GPU in the simulation: its tail is too short.
-    assert row.predicted().quantile(0.95) == pytest.approx(row.p95_s, rel=0.3)
+    assert row.predicted().quantile(0.5) == pytest.approx(row.p50_s, rel=0.1)
+    assert row.predicted().quantile(0.95) == pytest.approx(row.p95_s, rel=0.2)
 
 
-def test_ttft_of_vllm_alone_under_load_is_predicted_within_a_fifth() -> None:
-    assert ALONE.predicted().quantile(0.5) == pytest.approx(ALONE.p50_s, rel=0.2)
-    assert ALONE.predicted().quantile(0.95) == pytest.approx(ALONE.p95_s, rel=0.1)
+def test_ttft_of_vllm_alone_under_load_is_predicted_within_a_quarter() -> None:
+    assert ALONE.predicted().quantile(0.5) == pytest.approx(ALONE.p50_s, rel=0.25)
+    assert ALONE.predicted().quantile(0.95) == pytest.approx(ALONE.p95_s, rel=0.15)
 
 
 def test_a_long_prompt_alone_is_predicted_too_fast_by_less_than_a_third() -> None:

@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvstrata.bench.workloads import multi_turn
-from kvstrata.plan.caches import BLOCK, Hbm, Offload
+from kvstrata.plan import simulate
+from kvstrata.plan.caches import BLOCK, Found, Hbm, Offload, Prefix
 from kvstrata.plan.curve import curve, sets
 from kvstrata.plan.engine import REQUEST_OVERHEAD_S
+from kvstrata.plan.figures import Basis, Figure
 from kvstrata.plan.held import held
+from kvstrata.plan.line import Line
 from kvstrata.plan.reading import BadInputError
 from kvstrata.plan.simulate import Outcome, Setup, Simulation
 from kvstrata.plan.tiers import Tier, TierName
@@ -181,19 +184,66 @@ def test_running_sequences_are_not_pushed_out() -> None:
 def test_a_hit_is_a_contiguous_prefix_and_leaves_one_token_to_compute() -> None:
     offload = Offload(16, 100, 0)
     offload.take(1, 64, 0)
-    assert offload.look_up(1, 64, 0).dram == 48
-    assert offload.look_up(1, 65, 0).dram == 64
-    assert offload.look_up(1, 65, 40).dram == 24
-    assert offload.look_up(2, 65, 0).cached == 0
+    assert offload.look_up(1, 64).behind(0).dram == 48
+    assert offload.look_up(1, 65).behind(0).dram == 64
+    assert offload.look_up(1, 65).behind(40).dram == 24
+    assert offload.look_up(2, 65).behind(0).cached == 0
 
 
 def test_what_dram_lost_comes_from_the_drives() -> None:
     offload = Offload(16, 10, 1000)
     for conversation in range(20):
         offload.take(conversation, 64, 0)
-    found = offload.look_up(0, 65, 0)
-    assert (found.dram, found.ssd) == (0, 64)
+    found = offload.look_up(0, 65)
+    assert (found.behind(0).dram, found.behind(0).ssd) == (0, 64)
     assert offload.written_chunks == 80
+
+
+@pytest.mark.parametrize(("retain", "to_load"), [(True, 0), (False, 64)])
+def test_dram_keeps_what_the_drives_gave_if_lmcache_is_told_to(retain: bool, to_load: int) -> None:
+    offload = Offload(16, 10, 1000, retain)
+    for conversation in range(20):
+        offload.take(conversation, 64, 0)
+    first = offload.look_up(0, 65)
+    assert first.to_load == 64
+    offload.loaded(0, first)
+    assert offload.look_up(0, 65).to_load == to_load
+
+
+def test_the_drives_are_asked_for_what_hbm_has_too() -> None:
+    prefix = Prefix((True, False, True), 16)
+    assert prefix.to_load == 16
+    assert prefix.behind(32) == Found(32, 16, 0, 48)
+    assert prefix.without_drives().behind(0) == Found(0, 16, 0, 16)
+
+
+def test_loads_are_delivered_one_after_another_and_what_memory_serves_waits_for_a_place() -> None:
+    line: Line[str] = Line(2)
+    for name, seconds in (("a", 1.0), ("b", 2.0), ("memory", 0.0)):
+        line.join(0.0, seconds, name)
+    assert line.backlog_s(0.5) == 2.5
+    assert list(line.over(0.5)) == []
+    assert line.next_s == 1.0
+    # Its place is free when the first is over, and it needs no more than that.
+    assert list(line.over(1.0)) == ["a", "memory"]
+    line.join(1.0, 0.0, "more")
+    assert list(line.over(1.0)) == ["more"]
+    assert list(line.over(3.0)) == ["b"]
+    assert line.next_s is None
+
+
+def test_more_lookups_at_once_keep_drams_hits_from_waiting_for_the_drives() -> None:
+    behind = dram(32)
+    made, load = setup((behind, ssd(1.9, behind))), Workload("twice", 110, 50)
+    few, many = (held(replace(made, lookups=lookups), load, passes=2).quantile(0.5) for lookups in (2, 32))
+    assert many < 0.9 * few
+
+
+def test_copies_into_hbm_take_their_time_from_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = setup((dram(60),))
+    slower = ran(made, 60).output_per_s
+    monkeypatch.setattr(simulate, "COPY_GBPS", Figure(1e6, Basis.ASSUMED, "at once"))
+    assert 1.03 * slower < ran(made, 60).output_per_s < 1.25 * slower
 
 
 def test_the_curve_has_a_point_for_each_number_of_users_and_think_time() -> None:

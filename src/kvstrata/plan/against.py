@@ -153,7 +153,9 @@ class _Run:
         settings, parts = case.settings, self._replicas
         # LMCache's own clients know no break-even.
         cut = float(settings.get("min_load_gbps") or 0.0) if settings.get("stores") == "kvstrata" else 0.0
-        setup = Setup(engine, tiers, parts, parts, int(settings["chunk_tokens"]), cut, self._block(settings))
+        setup = self._as_told(
+            case, Setup(engine, tiers, parts, parts, int(settings["chunk_tokens"]), cut, self._block(settings))
+        )
         each = replace(
             load.workload,
             conversations=ceil(load.workload.conversations / parts),
@@ -163,6 +165,17 @@ class _Run:
             return held(setup, each, case.passes, load.seed, load.think_s)
         except ValueError as error:
             raise BadInputError(f"{case.configuration}: hbm_gib", settings.get("hbm_gib"), str(error)) from error
+
+    def _as_told(self, case: Case, setup: Setup) -> Setup:
+        """Return the setup with what LMCache was told of loads from its stores, where the run says what that was."""
+        options = next((each.options for each in self._record.starts if each.configuration == case.configuration), {})
+        told = options.get("lmcache")
+        if not isinstance(told, Mapping):
+            return setup
+        flags: Any = told["flags"]
+        # What stands behind are LMCache's own defaults.
+        retain = flags.get("--l2-prefetch-policy", "default") == "retain"
+        return replace(setup, retain=retain, lookups=int(flags.get("--l2-prefetch-max-in-flight", 8)))
 
     def _block(self, settings: Mapping[str, Any]) -> int:
         """Return the tokens of a block of vLLM's."""

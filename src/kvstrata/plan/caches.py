@@ -13,7 +13,7 @@ BLOCK = 16
 
 @dataclass(frozen=True)
 class Found:
-    """Where a prompt's tokens are: a contiguous prefix in HBM, what follows it in DRAM and on the drives."""
+    """Where the computed part of a prompt comes from, in tokens: a prefix in HBM, what follows in DRAM or on drives."""
 
     hbm: int
     dram: int
@@ -27,7 +27,36 @@ class Found:
         return self.hbm + self.dram + self.ssd
 
 
-NOTHING = Found(0, 0, 0)
+@dataclass(frozen=True)
+class Prefix:
+    """The chunks of a prompt that DRAM and drives hold together: for each whether DRAM has it."""
+
+    in_dram: tuple[bool, ...]
+    tokens: int
+    """Of a chunk."""
+
+    @property
+    def to_load(self) -> int:
+        """Tokens that the drives are asked for: LMCache does not ask whether HBM has them."""
+        return self.in_dram.count(False) * self.tokens
+
+    @property
+    def reach(self) -> int:
+        """Tokens from the beginning of the prompt."""
+        return len(self.in_dram) * self.tokens
+
+    def without_drives(self) -> Prefix:
+        """Return what is left of it where nothing is loaded."""
+        first = self.in_dram.index(False) if False in self.in_dram else len(self.in_dram)
+        return Prefix(self.in_dram[:first], self.tokens)
+
+    def behind(self, hbm: int) -> Found:
+        """Return where the prompt comes from if HBM has so many of its tokens."""
+        dram = ssd = 0
+        for index, here in enumerate(self.in_dram):
+            new = max(0, (index + 1) * self.tokens - max(hbm, index * self.tokens))
+            dram, ssd = (dram + new, ssd) if here else (dram, ssd + new)
+        return Found(hbm, dram, ssd, self.reach)
 
 
 class Hbm:
@@ -86,30 +115,43 @@ class Hbm:
 class Offload:
     """LMCache with its L1 and the stores behind it, as kvstrata.bench.policy describes them; everything is written."""
 
-    def __init__(self, chunk_tokens: int, dram_chunks: int, ssd_chunks: int) -> None:
-        """Hold so many chunks in each tier; 0 is a tier that is not there."""
+    def __init__(self, chunk_tokens: int, dram_chunks: int, ssd_chunks: int, retain: bool = True) -> None:
+        """Hold so many chunks in each tier; 0 is a tier that is not there.
+
+        Args:
+            chunk_tokens: tokens of a chunk.
+            dram_chunks: for how many DRAM has room.
+            ssd_chunks: for how many the drives have.
+            retain: whether DRAM keeps what it got from the drives (LMCache's --l2-prefetch-policy).
+        """
         self._tokens = chunk_tokens
         self._dram = L1(dram_chunks) if dram_chunks else None
         self._ssd = L2(ssd_chunks) if ssd_chunks else None
+        self._retain = retain
         self.written_chunks = 0
 
-    def look_up(self, conversation: int, prompt: int, hbm: int) -> Found:
-        """Return where the prompt's tokens are, and make its chunks the youngest. The last token is always computed."""
+    def look_up(self, conversation: int, prompt: int) -> Prefix:
+        """Return which of a prompt's chunks are here, and make them the youngest. The last token is always computed."""
         chunks = [self._cid(conversation, index) for index in range((prompt - 1) // self._tokens)]
-        dram = ssd = reach = 0
-        for index, cid in enumerate(chunks):
+        found: list[bool] = []
+        for cid in chunks:
             in_dram = self._dram is not None and cid in self._dram
             if not in_dram and not (self._ssd is not None and cid in self._ssd):
                 break
-            reach = (index + 1) * self._tokens
-            new = max(0, reach - max(hbm, index * self._tokens))
-            dram, ssd = (dram + new, ssd) if in_dram else (dram, ssd + new)
+            found.append(in_dram)
         backwards = chunks[::-1]
         if self._dram is not None:
             self._dram.touch(backwards)
         if self._ssd is not None:
             self._ssd.touch(backwards)
-        return Found(hbm, dram, ssd, reach)
+        return Prefix(tuple(found), self._tokens)
+
+    def loaded(self, conversation: int, prefix: Prefix) -> None:
+        """Take what came from the drives into DRAM, the beginning of a prompt last, so that it stays longest."""
+        if self._dram is not None and self._retain:
+            for index in reversed(range(len(prefix.in_dram))):
+                if not prefix.in_dram[index]:
+                    self._dram.add(self._cid(conversation, index))
 
     def take(self, conversation: int, prompt: int, reach: int) -> None:
         """Take in a prompt's whole chunks behind `reach`: into DRAM, and what is new onto the drives.

@@ -1,13 +1,14 @@
 """One replica serving conversations, step by step: continuous batching, HBM, and loads from the tiers.
 
 How vLLM's scheduler works, in short: each step decodes one token for every running sequence and fills the rest of its
-token budget with prefills in order of arrival. A prompt whose KV is being loaded waits until it is there, without
-holding up the others. Loads of a tier come one after another at the replica's share of the tier's rate. With
-`min_load_gbps` a load that would arrive later than computing takes is cut, as kvstrata.l2.breakeven does.
+token budget with prefills in order of arrival. It decides on a step while the one before runs. A prompt whose KV is
+being loaded waits until it is there, without holding up the others; LMCache loads it from the drives into DRAM before
+it has room in HBM, and does not ask what HBM holds of it. The drives deliver one load after another at the replica's
+share of their rate. With `min_load_gbps` a load that would arrive later than computing takes is cut, as
+kvstrata.l2.breakeven does. What is copied from DRAM into HBM takes its time from the GPU.
 
 Left out: writes to the drives take nothing from reads (kvstrata.l2 lets loads go first), preemption (a sequence starts
-when its prompt and half of its answer fit), time that copies between HBM and DRAM take from the GPU, and what LMCache
-itself needs.
+when its prompt and half of its answer fit), and copies from HBM into DRAM: nothing that was measured shows them.
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from kvstrata.bench.statistics import percentile
-from kvstrata.plan.caches import BLOCK, NOTHING, Found, Hbm, Offload
+from kvstrata.plan.caches import BLOCK, Found, Hbm, Offload, Prefix
 from kvstrata.plan.engine import REQUEST_OVERHEAD_S, Engine
+from kvstrata.plan.figures import Basis, Figure
+from kvstrata.plan.line import Line
 from kvstrata.plan.tiers import Tier, TierName
 from kvstrata.plan.workload import Turn, Workload, conversations
 
 GIB = 1 << 30
+COPY_GBPS = Figure(23.0, Basis.MEASURED, "LMCache's mean over its loads, one H100, benchmarks/results/gpu-8b.json.gz")
+"""Into HBM, while which the GPU does nothing else: an H100 and an H200 served as if it were so, and 5 to 8 % less
+than without."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,10 @@ class Setup:
     chunk_tokens: int
     min_load_gbps: float = 0.0
     block_tokens: int = BLOCK
+    retain: bool = True
+    """Whether DRAM keeps what it got from the drives: LMCache's --l2-prefetch-policy, as roles/lmcache sets it."""
+    lookups: int = 32
+    """Requests that LMCache looks up at once, until they are loaded: its --l2-prefetch-max-in-flight, likewise."""
 
     def chunks(self, name: TierName) -> int:
         """Return how many chunks this replica's share of a tier holds."""
@@ -94,7 +104,8 @@ class _Request:
     conversation: int
     turn: Turn
     arrived: float
-    found: Found
+    prefix: Prefix = field(default_factory=lambda: Prefix((), 1))
+    found: Found = field(default_factory=lambda: Found(0, 0, 0))
     position: int = 0
 
     @property
@@ -118,9 +129,11 @@ class Simulation:
         # vLLM keeps one block back (its null block, v1/core/block_pool.py).
         self._hbm = Hbm(setup.engine.hbm_tokens - setup.block_tokens, setup.block_tokens)
         chunks = {name: setup.chunks(name) for name in TierName}
-        self._offload = Offload(setup.chunk_tokens, chunks[TierName.DRAM], chunks[TierName.SSD])
-        self._tier_free = dict.fromkeys(TierName, 0.0)
+        self._offload = Offload(setup.chunk_tokens, chunks[TierName.DRAM], chunks[TierName.SSD], setup.retain)
         self._per_byte = {name: setup.seconds_per_byte(name) for name in TierName}
+        self._line: Line[_Request] = Line(setup.lookups)
+        self._copying = 0.0
+        """Seconds of copies that the next step waits for."""
         self._arrivals: list[tuple[float, int, _Request]] = []
         self._loading: list[tuple[float, int, _Request]] = []
         self._blocked: deque[_Request] = deque()
@@ -131,6 +144,8 @@ class Simulation:
         self._number = self._context = self._steps = self._begun = self._written = 0
         self._todo = self._from = self._distinct = 0
         self._now = 0.0
+        self._decided = 0.0
+        """When the next step was decided on: at the begin of the last one."""
         self._started: float | None = None
         self._exhausted = False
         self._outcome = Outcome()
@@ -151,14 +166,14 @@ class Simulation:
         self._exhausted = False
         for user in range(min(self._users, held - self._begun)):
             self._next_turn(user, self._rng.random() * self._think)
-        while (self._arrivals or self._loading or self._blocked or self._ready or self._running) and (
-            to_the_end or not self._exhausted
-        ):
+        while self._ready or self._running or self._blocked or self._next_event() is not None:
+            if self._exhausted and not to_the_end:
+                break
             self._take_arrivals()
             if self._ready or self._running:
                 self._step()
-            elif self._arrivals or self._loading:
-                self._now = max(self._now, min(queue[0][0] for queue in (self._arrivals, self._loading) if queue))
+            elif (event := self._next_event()) is not None:
+                self._now = max(self._now, event)
             else:
                 raise ValueError("HBM holds less than one conversation")
         out = self._outcome
@@ -181,7 +196,7 @@ class Simulation:
             self._left[user] = (number, turns)
             turn = next(turns)
         self._number += 1
-        request = _Request(user, number, turn, self._now + wait, NOTHING)
+        request = _Request(user, number, turn, self._now + wait)
         heapq.heappush(self._arrivals, (request.arrived, self._number, request))
 
     def _conversation(self, begun: int) -> tuple[int, Iterator[Turn]]:
@@ -192,42 +207,54 @@ class Simulation:
         return begun % self._distinct, iter(self._held[begun % self._distinct])
 
     def _take_arrivals(self) -> None:
-        while self._arrivals and self._arrivals[0][0] <= self._now:
-            self._blocked.append(heapq.heappop(self._arrivals)[2])
+        known = self._decided if self._running else self._now
+        while self._arrivals and self._arrivals[0][0] <= known:
+            self._look_up(heapq.heappop(self._arrivals)[2])
+        for request in self._line.over(known):
+            self._offload.loaded(request.conversation, request.prefix)
+            self._blocked.append(request)
         while self._blocked and self._start(self._blocked[0]):
             self._blocked.popleft()
-        while self._loading and self._loading[0][0] <= self._now:
+        while self._loading and self._loading[0][0] <= known:
             self._ready.append(heapq.heappop(self._loading)[2])
+
+    def _next_event(self) -> float | None:
+        """Return when the next request arrives or is loaded; None where none will by itself."""
+        times = [queue[0][0] for queue in (self._arrivals, self._loading) if queue]
+        if (end := self._line.next_s) is not None:
+            times.append(end)
+        return min(times, default=None)
+
+    def _look_up(self, request: _Request) -> None:
+        """Ask the tiers, and the drives for what DRAM lacks: before there is room in HBM, and whatever that has."""
+        request.prefix = self._cut(self._offload.look_up(request.conversation, request.turn.prompt))
+        delivery_s = request.prefix.to_load * self._bytes * self._per_byte[TierName.SSD]
+        self._line.join(self._now, delivery_s, request)
 
     def _start(self, request: _Request) -> bool:
         here = self._hbm.admit(request.conversation, request.held)
         if here is None:
             return False
-        here = min(here, request.turn.prompt - 1)
-        found = self._cut(self._offload.look_up(request.conversation, request.turn.prompt, here))
-        request.found, request.position = found, found.cached
-        ready = self._now
-        for name, tokens in ((TierName.DRAM, found.dram), (TierName.SSD, found.ssd)):
-            if tokens:
-                begin = max(self._now, self._tier_free[name])
-                self._tier_free[name] = begin + tokens * self._bytes * self._per_byte[name]
-                ready = max(ready, self._tier_free[name])
+        request.found = found = request.prefix.behind(min(here, request.turn.prompt - 1))
+        request.position = found.cached
+        size = (found.dram + found.ssd) * self._bytes
+        self._copying += size / (COPY_GBPS.value * 1e9)
         self._number += 1
-        heapq.heappush(self._loading, (ready, self._number, request))
+        heapq.heappush(self._loading, (self._now + size * self._per_byte[TierName.DRAM], self._number, request))
         return True
 
     @property
     def _bytes(self) -> float:
         return self._setup.engine.kv.stored_bytes_per_token
 
-    def _cut(self, found: Found) -> Found:
-        """Leave out what the drives would deliver later than computing takes."""
-        if not self._setup.min_load_gbps or not found.ssd:
-            return found
-        waiting = max(0.0, self._tier_free[TierName.SSD] - self._now)
-        per_token = self._bytes * self._per_byte[TierName.SSD]
-        computed = (found.dram + found.ssd) * self._bytes / (self._setup.min_load_gbps * 1e9)
-        return found if waiting + found.ssd * per_token <= computed else Found(found.hbm, 0, 0, found.reach)
+    def _cut(self, prefix: Prefix) -> Prefix:
+        """Leave out what the drives would deliver later than computing takes, as kvstrata.l2.breakeven judges it."""
+        if not self._setup.min_load_gbps or not prefix.to_load:
+            return prefix
+        # It is asked for every chunk, for LMCache does not tell it which of them are in DRAM.
+        size = prefix.reach * self._bytes
+        arrival = self._line.backlog_s(self._now) + size * self._per_byte[TierName.SSD]
+        return prefix if arrival <= size / (self._setup.min_load_gbps * 1e9) else prefix.without_drives()
 
     def _step(self) -> None:
         """Compute one step, or as many as pass with nothing but decoding."""
@@ -245,7 +272,9 @@ class Simulation:
                 done.append(self._ready.popleft())
         seconds = engine.step_s(decoding + new, attention, read, max(1, decoding + len(done)))
         steps = 1 if new else self._quiet_steps(seconds)
-        self._now += steps * seconds
+        self._now += steps * seconds + self._copying
+        self._decided = self._now - seconds
+        self._copying = 0.0
         self._steps += steps
         self._context += steps * decoding
         for request in done:
@@ -256,9 +285,8 @@ class Simulation:
     def _quiet_steps(self, seconds: float) -> int:
         """Return how many steps pass before a sequence ends, or one arrives or is loaded."""
         steps = self._running[0][0] - self._steps
-        events = [queue[0][0] for queue in (self._arrivals, self._loading) if queue]
-        if events:
-            steps = min(steps, int((min(events) - self._now) / seconds) + 1)
+        if (event := self._next_event()) is not None:
+            steps = min(steps, int((event - self._now) / seconds) + 1)
         # The context grows by one token a sequence and step: short strides keep its mean honest.
         return max(1, min(steps, 64))
 

@@ -49,6 +49,8 @@ def role_flags(l1_gib: float, chunk_tokens: int, port: int, http_port: int) -> d
         "--eviction-policy": "LRU",
         "--eviction-trigger-watermark": 0.9,
         "--eviction-ratio": 0.1,
+        "--l2-prefetch-policy": "retain",
+        "--l2-prefetch-max-in-flight": 32,
         "--chunk-size": chunk_tokens,
         "--supported-transfer-mode": "auto",
     }
