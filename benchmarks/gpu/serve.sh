@@ -1,28 +1,33 @@
 #!/bin/bash
 # serve.sh SHAPE: `kvstrata bench serve` with the proof of concept's workload on one GPU, or on two with replicas.
 #
-#   8b    Llama-3.1-8B's shape with 12 GiB of KV      32b   a dense 32B with 4 GiB of KV      8b2   8b on two GPUs
-#   tiny  the rehearsal, without a GPU
+#   8b       Llama-3.1-8B's shape with 12 GiB of KV     8b2   the same on two GPUs
+#   8b-long  as many conversations as the first of them matter little, once
+#   32b      a dense 32B with 8 GiB of KV               tiny  the rehearsal, without a GPU
 #
 # A call goes on where the last one stopped (--resume): what is measured is in the journal, which comes back and can be
 # put into $KV_BASE/results/serve-SHAPE.journal.jsonl on another host of the same kind. No configuration is begun that
 # would not end in time. KV_ARGS has more options of `bench serve`; the same in every call, or nothing can be resumed.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 shape=${1:-}
-name=serve-$shape
+name=serve-$shape phase_minutes=4
 case $shape in
-8b | 8b2)
+8b | 8b2 | 8b-long)
     # 128 KiB of KV a token. The 50 conversations at a time are 19 GB, which DRAM holds; all 110 are 42 GB, which only the
     # store does.
-    args=(--model llama-8b-shape --hbm-gib 12 --dram-gib 32 --store-gib 44 --min-load-gbps 4.0
-        --set conversations=110)
+    args=(--model llama-8b-shape --hbm-gib 12 --dram-gib 32 --store-gib 44 --min-load-gbps 4.0)
     configurations=none,dram+ssd,dram,native,resp,poc
-    [ "$shape" = 8b2 ] && args+=(--replicas 2) && configurations=none,dram+ssd
+    case $shape in
+    8b) args+=(--set conversations=110) ;;
+    8b2) args+=(--set conversations=110 --replicas 2) && configurations=none,dram+ssd ;;
+    # What the second pass would find does not fit on the hosts that were had.
+    8b-long) args+=(--set conversations=300 --passes cold) && configurations=none,dram+ssd,dram phase_minutes=6 ;;
+    esac
     ;;
 32b)
-    # 256 KiB a token. Weights take 61 GiB of an 80 GB card.
-    args=(--model 32b-shape --hbm-gib 4 --dram-gib 16 --store-gib 30 --min-load-gbps 2.0
-        --set conversations=60 --set active=30)
+    # 256 KiB a token. Weights take 61 GiB of an 80 GB card, graphs and activations some more: 8 GiB are left for KV.
+    args=(--model 32b-shape --hbm-gib 8 --dram-gib 24 --store-gib 44 --min-load-gbps 2.0
+        --set conversations=30 --set active=20)
     configurations=none,dram+ssd,dram
     ;;
 tiny)
@@ -32,7 +37,7 @@ tiny)
     configurations=none,dram+ssd,dram,resp
     ;;
 *)
-    echo "serve.sh: SHAPE is '$shape'; allowed: 8b, 32b, 8b2, tiny" >&2
+    echo "serve.sh: SHAPE is '$shape'; allowed: 8b, 8b2, 8b-long, 32b, tiny" >&2
     exit 2
     ;;
 esac
@@ -46,7 +51,7 @@ say "$name: $minutes minutes, ${resume[*]:-from the beginning}"
 # shellcheck disable=SC2086 # KV_ARGS is a list of words
 timeout --signal=INT --kill-after=20 $(($(left) - 20)) "$python" "$here/scripts/bench.py" serve "${args[@]}" \
     --configurations "${KV_CONFIGURATIONS:-$configurations}" --env VLLM_USE_FLASHINFER_SAMPLER=0 --python "$engine_python" --kvrocks "$base/bin/kvrocks" --dir "$base/data" \
-    --rounds "${KV_ROUNDS:-1}" --minutes "$minutes" --phase-minutes 4 --start-minutes "${KV_START_MINUTES:-5}" --output "$base/results/$name" \
+    --rounds "${KV_ROUNDS:-1}" --minutes "$minutes" --phase-minutes "$phase_minutes" --start-minutes "${KV_START_MINUTES:-5}" --output "$base/results/$name" \
     "${resume[@]}" ${KV_ARGS:-} 2>&1 | tee -a "$base/results/$name.log"
 code=${PIPESTATUS[0]}
 keep "$name"

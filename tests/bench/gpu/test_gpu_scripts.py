@@ -70,6 +70,7 @@ def test_each_script_parses(script: str) -> None:
         ("8b", ["none", "dram+ssd", "dram", "native", "resp", "poc"]),
         ("32b", ["none", "dram+ssd", "dram"]),
         ("8b2", ["none", "dram+ssd"]),
+        ("8b-long", ["none", "dram+ssd", "dram"]),
         ("tiny", ["none", "dram+ssd", "dram", "resp"]),
     ],
 )
@@ -81,9 +82,10 @@ def test_a_shape_is_asked_for_in_words_that_bench_serve_takes(tmp_path: Path, sh
     options = _options(given)
     found = prepare.configurations(options)
     assert [one.name for one in found] == names
-    gate = {"8b": 4.0, "8b2": 4.0, "32b": 2.0, "tiny": 0.0}[shape]
+    gate = {"32b": 2.0, "tiny": 0.0}.get(shape, 4.0)
     assert {one.name: one.min_load_gbps for one in found if one.min_load_gbps} == ({"dram+ssd": gate} if gate else {})
     assert given["resume"] is False
+    assert (given["passes"], given["phase_minutes"]) == (("cold", 6.0) if shape == "8b-long" else ("cold,warm", 4.0))
     assert 6 < options.minutes < 9
 
 
@@ -117,7 +119,7 @@ def test_what_comes_back_is_little_and_plain(tmp_path: Path) -> None:
 def test_an_unknown_shape_is_refused_with_what_is_allowed(tmp_path: Path) -> None:
     done = run(tmp_path, "serve.sh", "70b")
     assert done.returncode == 2
-    assert "SHAPE is '70b'; allowed: 8b, 32b, 8b2, tiny" in done.stderr
+    assert "SHAPE is '70b'; allowed: 8b, 8b2, 8b-long, 32b, tiny" in done.stderr
 
 
 def test_the_raw_tier_is_asked_for_in_words_that_bench_takes(tmp_path: Path) -> None:
