@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from kvstrata.bench.serving.record import Record, to_json
+from kvstrata.bench.serving.record import Record, Start, to_json
 from kvstrata.bench.serving.report_file import read
 from kvstrata.cli import app
 from kvstrata.plan import against_text, benched
@@ -116,7 +116,19 @@ def test_what_nothing_can_be_said_of_is_told_and_left_out() -> None:
     assert {line.configuration for line in found.blocks[0].lines} == {"none"}
     assert "dram: not predicted; a plan knows LMCache's daemon alone" in found.notes
     assert "dram+ssd: not predicted; nothing told how fast its stores were" in found.notes
-    assert any(note.startswith("no prompt was timed alone") for note in found.notes)
+    assert any(note.startswith("nothing tells the MFU") for note in found.notes)
+
+
+@pytest.mark.parametrize("part", ["lmcache", "lmcache.service"], ids=["this machine", "a deployed node"])
+def test_lmcache_is_simulated_with_the_flags_that_the_run_gave_it(part: str) -> None:
+    record = benched_run.record()
+    as_the_role = compare(record)
+    for flags, as_they_were in (
+        ({"--l2-prefetch-policy": "retain", "--l2-prefetch-max-in-flight": 32}, True),
+        ({}, False),
+    ):
+        record.starts = [Start("dram+ssd", 1, 1.0, {part: {"flags": flags}})]
+        assert (errors(compare(record), "dram+ssd") == errors(as_the_role, "dram+ssd")) is as_they_were
 
 
 def test_a_measured_rate_goes_before_the_runs_own() -> None:

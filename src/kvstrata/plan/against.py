@@ -103,8 +103,11 @@ class _Run:
         engine = self.engine(None)
         try:
             each = [mfu_of(engine, answer) for answer in cold]
-        except BadInputError as error:
-            self.notes.append(str(error))
+        except BadInputError:
+            self.notes.append(
+                "prompts that were computed alone: without what decoding their answers is predicted to take, they took "
+                "less than the GPU needs at its peak"
+            )
             return None
         return replace(engine, mfu=replace(each[0], value=median(mfu.value for mfu in each)))
 
@@ -169,11 +172,12 @@ class _Run:
     def _as_told(self, case: Case, setup: Setup) -> Setup:
         """Return the setup with what LMCache was told of loads from its stores, where the run says what that was."""
         options = next((each.options for each in self._record.starts if each.configuration == case.configuration), {})
-        told = options.get("lmcache")
+        # On this machine it is named so; on a deployed node by its unit.
+        told = options.get("lmcache", options.get("lmcache.service"))
         if not isinstance(told, Mapping):
             return setup
         flags: Any = told["flags"]
-        # What stands behind are LMCache's own defaults.
+        # Without a flag it is LMCache's own default.
         retain = flags.get("--l2-prefetch-policy", "default") == "retain"
         return replace(setup, retain=retain, lookups=int(flags.get("--l2-prefetch-max-in-flight", 8)))
 
