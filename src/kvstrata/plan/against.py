@@ -68,7 +68,7 @@ def compare(
     if fitted is not None:
         blocks.append(found.block("with the MFU of prompts that were computed alone", fitted))
     else:
-        found.notes.append("no prompt was timed alone: MFU is as planned, and its error is in everything")
+        found.notes.append("nothing tells the MFU of this run: it is as planned, and its error is in everything")
     return Comparison(model, hardware, tuple(blocks), found.room(), found.alone(), tuple(dict.fromkeys(found.notes)))
 
 
