@@ -6,10 +6,12 @@ import random
 from dataclasses import replace
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvstrata.bench.workloads import multi_turn
+from kvstrata.paths import PROJECT
 from kvstrata.plan import simulate
 from kvstrata.plan.caches import BLOCK, Found, Hbm, Offload, Prefix
 from kvstrata.plan.curve import curve, sets
@@ -197,6 +199,13 @@ def test_what_dram_lost_comes_from_the_drives() -> None:
     found = offload.look_up(0, 65)
     assert (found.behind(0).dram, found.behind(0).ssd) == (0, 64)
     assert offload.written_chunks == 80
+
+
+def test_lmcache_is_told_what_the_role_tells_it() -> None:
+    flags = yaml.safe_load((PROJECT / "roles" / "lmcache" / "vars" / "main.yml").read_text())["_lmcache_flags"]
+    made = setup(())
+    assert flags["--l2-prefetch-policy"] == ("retain" if made.retain else "default")
+    assert flags["--l2-prefetch-max-in-flight"] == made.lookups
 
 
 @pytest.mark.parametrize(("retain", "to_load"), [(True, 0), (False, 64)])
