@@ -13,7 +13,7 @@ BLOCK = 16
 
 @dataclass(frozen=True)
 class Found:
-    """Where the computed part of a prompt comes from, in tokens: a prefix in HBM, what follows in DRAM or on drives."""
+    """The tokens of a prompt that are not computed: a prefix in HBM, and what follows it in DRAM or on drives."""
 
     hbm: int
     dram: int

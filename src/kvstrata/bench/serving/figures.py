@@ -49,7 +49,7 @@ class Figures:
     """Output tokens that came while all `active` conversations were under way, per second of that time (full_load.py);
     None where there is no such time."""
     full_ttft_p95: float | None
-    """Of the requests that were sent in that time."""
+    """Seconds; of the requests that were sent in that time."""
 
     def cost_per_million(self, prices: Prices | None) -> float | None:
         """Return the price of a million output tokens, prompts included; None without a GPU, a price or an answer."""

@@ -18,7 +18,7 @@ def full_until_s(phase: Phase, active: int | None) -> float | None:
 
     A conversation begins when another one ends, so until then none was missing: those that think between two turns are
     under way too. None where no conversation waited for another to end, so that none of them marks that time: in open
-    loop (`active` is None), and with no more conversations than `active`.
+    loop (`active` is None), with no more conversations than `active`, and where all began at once since they failed.
     """
     begins = [sample.started_s for sample in phase.samples if sample.turn == 0]
     if active is None or len(begins) <= active:
