@@ -69,6 +69,16 @@ def test_of_what_l2_gave_the_end_of_the_prompt_leaves_l1_first() -> None:
     assert (counts.l1_hits, counts.l2_hits) == (2, 3 + 1)
 
 
+def test_of_more_than_l1_holds_it_keeps_the_beginning_of_what_l2_gave() -> None:
+    counts = replay(trace("abcd", "xyz", "abcd", "abc"), make_policy("all"), L1_OF_3, ROOMY)
+    assert (counts.l1_hits, counts.l2_hits) == (3, 4)
+
+
+def test_what_a_prompt_hits_in_l1_is_not_pushed_out_by_what_it_computes() -> None:
+    # a is the oldest until "ad" hits it: d pushes b out.
+    assert replay(trace("a", "b", "c", "ad", "a"), MinPosition(99), L1_OF_3, ROOMY).l1_hits == 2
+
+
 def test_l1_evicts_the_end_of_a_prompt_before_its_beginning() -> None:
     # "abcd" enters backwards, and its fourth chunk (a) evicts d.
     counts = replay(trace("abcd", "abcd"), MinPosition(99), L1_OF_3, ROOMY)

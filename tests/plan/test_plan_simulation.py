@@ -219,6 +219,16 @@ def test_dram_keeps_what_the_drives_gave_if_lmcache_is_told_to(retain: bool, to_
     assert offload.look_up(0, 65).to_load == to_load
 
 
+def test_of_more_than_dram_holds_it_keeps_the_beginning_of_what_the_drives_gave() -> None:
+    offload = Offload(16, 4, 1000)
+    for conversation in range(2):
+        offload.take(conversation, 64, 0)
+    prefix = offload.look_up(0, 65)
+    assert prefix.in_dram == (False, False, False, False)
+    offload.loaded(0, prefix)
+    assert offload.look_up(0, 65).in_dram == (True, True, True, False)
+
+
 def test_the_drives_are_asked_for_what_hbm_has_too() -> None:
     prefix = Prefix((True, False, True), 16)
     assert prefix.to_load == 16
@@ -239,6 +249,14 @@ def test_loads_are_delivered_one_after_another_and_what_memory_serves_waits_for_
     assert list(line.over(1.0)) == ["more"]
     assert list(line.over(3.0)) == ["b"]
     assert line.next_s is None
+
+
+def test_what_waits_begins_when_a_place_is_free_however_late_one_asks() -> None:
+    line: Line[str] = Line(1)
+    for name in ("a", "b"):
+        line.join(0.0, 1.0, name)
+    assert line.backlog_s(0.5) == 1.5
+    assert list(line.over(5.0)) == ["a", "b"]
 
 
 def test_more_lookups_at_once_keep_drams_hits_from_waiting_for_the_drives() -> None:
