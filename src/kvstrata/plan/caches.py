@@ -158,13 +158,20 @@ class Offload:
 
         Answers are not offered until they are part of the next prompt.
         """
-        for index in range(reach // self._tokens, prompt // self._tokens):
-            cid = self._cid(conversation, index)
-            if self._dram is not None and cid not in self._dram:
-                self._dram.add(cid)
-            if self._ssd is not None and cid not in self._ssd:
-                self._ssd.add(cid)
-                self.written_chunks += 1
+        chunks = [self._cid(conversation, index) for index in range(prompt // self._tokens)]
+        new, backwards = chunks[reach // self._tokens :], chunks[::-1]
+        if self._dram is not None:
+            # The end of a prompt is of no use without its beginning, which therefore is the youngest.
+            for cid in reversed(new):
+                if cid not in self._dram:
+                    self._dram.add(cid)
+            self._dram.touch(backwards)
+        if self._ssd is not None:
+            for cid in new:
+                if cid not in self._ssd:
+                    self._ssd.add(cid)
+                    self.written_chunks += 1
+            self._ssd.touch(backwards)
 
     @staticmethod
     def _cid(conversation: int, index: int) -> bytes:

@@ -13,7 +13,7 @@ class Line[T]:
     def __init__(self, places: int) -> None:
         """Let at most so many be under way."""
         self._places = places
-        self._waiting: deque[tuple[float, T]] = deque()
+        self._waiting: deque[tuple[float, float, T]] = deque()
         self._under_way: list[tuple[float, int, T]] = []
         self._number = 0
         self._free_s = 0.0
@@ -26,7 +26,7 @@ class Line[T]:
 
     def join(self, now: float, delivery_s: float, load: T) -> None:
         """Stand in line, for a delivery of so many seconds; 0 is none. `over(now)` was asked before."""
-        self._waiting.append((delivery_s, load))
+        self._waiting.append((now, delivery_s, load))
         self._fill(now)
 
     def over(self, now: float) -> Iterator[T]:
@@ -38,13 +38,13 @@ class Line[T]:
 
     def backlog_s(self, now: float) -> float:
         """Return the seconds until everything that is in line has been delivered."""
-        return max(0.0, self._free_s - now) + sum(delivery_s for delivery_s, _ in self._waiting)
+        return max(0.0, self._free_s - now) + sum(delivery_s for _, delivery_s, _ in self._waiting)
 
     def _fill(self, now: float) -> None:
         while self._waiting and len(self._under_way) < self._places:
-            delivery_s, load = self._waiting.popleft()
-            at = now
+            joined, delivery_s, load = self._waiting.popleft()
+            at = max(now, joined)
             if delivery_s:
-                at = self._free_s = max(now, self._free_s) + delivery_s
+                at = self._free_s = max(at, self._free_s) + delivery_s
             self._number += 1
             heapq.heappush(self._under_way, (at, self._number, load))
