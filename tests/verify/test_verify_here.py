@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 
 from kvstrata.verify.here import HereShell
+from kvstrata.verify.layers.store import access
 from kvstrata.verify.shell import CommandTimeoutError, Reach, Shell
+from tests.verify.fakes.site import Site
 
 
 def test_a_command_runs_here_with_its_own_environment() -> None:
@@ -52,3 +55,11 @@ def test_a_tunnel_leads_to_the_address_by_channel_and_by_port() -> None:
     server.close()
     shell.close()
     assert HereShell().probe("127.0.0.1", port) is Reach.REFUSED
+
+
+def test_a_store_is_asked_through_it_and_let_go_again(site: Site) -> None:
+    store = replace(site.cluster.nodes[0].stores[0], host="127.0.0.1", port=site.resp["node1"].port)
+    shell = HereShell()
+    assert access.auth(shell, store) == "right password accepted, a wrong one and none refused"
+    assert "sha256 equal, deleted" in access.RoundTrip(shell, store)()
+    shell.close()

@@ -25,6 +25,8 @@ class Channel(Protocol):
 
     def settimeout(self, timeout: float | None, /) -> None: ...  # noqa: D102
 
+    def shutdown(self, how: int, /) -> object: ...  # noqa: D102 - redis-py wants it
+
     def shutdown_write(self) -> None: ...  # noqa: D102
 
     def close(self) -> None: ...  # noqa: D102

@@ -81,6 +81,9 @@ class _SocketChannel(Channel):
     def settimeout(self, timeout: float | None, /) -> None:
         self._socket.settimeout(timeout)
 
+    def shutdown(self, how: int, /) -> None:
+        self._socket.shutdown(how)
+
     def shutdown_write(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
 
