@@ -2,13 +2,16 @@
 # units.sh RENDERED: what the roles would put on this host, put there, and started by the unit runner as its units say.
 #
 # RENDERED is the folder of a host that playbooks/render.yml wrote; with a cluster.json of playbooks/describe.yml in it, the
-# verifier's layers KV_LAYERS (store,cache,engine) are run too. This writes below /etc, /opt/kvstrata and /var/lib/kvstrata,
-# and makes two users: it is for a host that is thrown away. Root only.
+# verifier's layers KV_LAYERS (store,cache,engine, and router where one is rendered and not KV_NO_ROUTER set) are run
+# too. Exit 0: it served, every check passed or says why it was left out, and the killed engine came back. This writes
+# below /etc, /opt/kvstrata and /var/lib/kvstrata, and makes two users: it is for a host that is thrown away. Root only.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 rendered=${1:?units.sh: no RENDERED} name=units
 [ "$(id -u)" = 0 ] || { echo "units.sh: user $(id -un); allowed: root" >&2; exit 2; }
 [ -e /run/systemd/system ] && { echo "units.sh: this host has systemd; allowed: one without" >&2; exit 2; }
 describe
+# What is there afterwards is of this run.
+rm -f "$base/results/$name.json" "$base/results"/verify.*
 runner=("$python" -m kvstrata.unit_runner)
 state=(--state "$base/run")
 # What asks systemctl, asks the runner.
@@ -26,20 +29,13 @@ done
 cp -a "$rendered/etc/." /etc/
 chown -R root:root /etc/kvstrata /etc/systemd/system
 chgrp kvrocks /etc/kvstrata/kvrocks/*.conf
-mkdir -p /opt/kvstrata/bin /opt/kvstrata/current/bin /var/lib/kvstrata/drives/d0
+mkdir -p /opt/kvstrata/bin /var/lib/kvstrata/drives/d0
 install -m 0755 "$base/bin/kvrocks" /opt/kvstrata/bin/kvrocks
-# A release is a virtual environment; here it is the host's Python with what was carried.
-shim() {
-    printf '#!/bin/sh\nexport PYTHONPATH=%s\nexec %s %s "$@"\n' "$PYTHONPATH" "$engine_python" "$2" >"/opt/kvstrata/current/bin/$1"
-    chmod 0755 "/opt/kvstrata/current/bin/$1"
-}
-shim python ""
-shim vllm "-m vllm.entrypoints.cli.main"
-shim vllm-router "-m vllm_router.launch_router"
+"$engine_python" "$here/benchmarks/gpu/release.py" /opt/kvstrata/current >"$base/results/release.txt" ||
+    { say "NO RELEASE"; exit 1; }
 without=()
-case $(readlink -f "$engine_python") in
-/root/* | /home/*) without=(--without ProtectHome) && say "NOT APPLIED: ProtectHome=, for the host's Python is below it" ;;
-esac
+below=$({ readlink -f /opt/kvstrata/current/bin/python; cat "$base/results/release.txt"; } | grep -m 1 -E '^/(root|home|run/user)/')
+[ -n "$below" ] && without=(--without ProtectHome) && say "NOT APPLIED: ProtectHome=, for $below is below it"
 # A shape needs no weights, and is made here where it did not arrive.
 model=$(sed -n 's/^model: //p' "$rendered/etc/kvstrata/vllm/0.yaml")
 [ -e "$model/config.json" ] || "$python" -c "import sys; from pathlib import Path; from kvstrata.bench.serving import served
@@ -49,17 +45,31 @@ say "in place"
 "${runner[@]}" check "${units[@]}" | tee "$base/results/units-check.txt"
 began_start=$SECONDS
 "${runner[@]}" start "${units[@]}" "${state[@]}" "${without[@]}" 2>&1 | tee "$base/results/$name.log"
-"$engine_python" "$here/benchmarks/gpu/units_check.py" --state "$base/run" --rendered "$rendered" --seconds $(($(left) - 60)) \
-    --router "$([[ " ${units[*]} " == *router* ]] && echo yes || echo no)" --output "$base/results/$name.json"
+least() { echo $(($1 > $2 ? $1 : $2)); }
+# step STEP: see units_check.py; what is left after it is for the units' ends, and for what comes back.
+step() {
+    "$engine_python" "$here/benchmarks/gpu/units_check.py" "$1" --state "$base/run" --rendered "$rendered" \
+        --seconds "$(least 5 $(($(left) - 40)))" --router "$router" --output "$base/results/$name.json"
+}
+router=no layers=store,cache,engine
+[[ " ${units[*]} " == *router* ]] && router=yes layers+=,router
+step serve
 code=$?
-say "checked after $((SECONDS - began_start)) s: exit $code"
+say "served after $((SECONDS - began_start)) s: exit $code"
 if [ -s "$rendered/cluster.json" ]; then
-    # It is the site of one host: the verifier runs there as well.
-    PATH=$base/words:$PATH timeout $(($(left) - 40)) "$python" "$here/benchmarks/gpu/verify_here.py" "$rendered/cluster.json" \
-        "$base/results/verify.json" ${KV_LAYERS:-store,cache,engine} 2>&1 | tee "$base/results/verify.txt"
-    say "verified: exit ${PIPESTATUS[0]}"
+    # It is the site of one host: the verifier runs there as well. Before the engine is killed, whose start takes longest.
+    PATH=$base/words:$PATH timeout "$(least 5 $(($(left) - 40)))" "$python" "$here/benchmarks/gpu/verify_here.py" \
+        "$rendered/cluster.json" "$base/results/verify.json" "${KV_LAYERS:-$layers}" 2>&1 | tee "$base/results/verify.txt"
+    verified=${PIPESTATUS[0]}
+    say "verified: exit $verified"
     cp "$base/results"/verify.* "$out/"
+    [ "$code" = 0 ] && code=$verified
 fi
+# Also where the verifier found a fault; but an engine that did not serve has nothing to come back to.
+step restart
+restarted=$?
+say "restarted: exit $restarted"
+[ "$code" = 0 ] && code=$restarted
 "${runner[@]}" status "${state[@]}" --json >"$base/results/units-status.json"
 reversed=()
 for unit in "${units[@]}"; do reversed=("$unit" "${reversed[@]}"); done

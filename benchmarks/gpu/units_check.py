@@ -1,17 +1,21 @@
 """Is what the unit runner started a deployment that serves and caches? JSON into a file; exit 1 where it is not.
 
-Waits for the engine, sends prompts that do not fit into its KV together, and the first of them again: its tokens must
-come from LMCache, and the answer be the same. Then the engine is killed: it must come back by Restart=, and find the
-prompt in the cache daemon, which went on. What each process has is read from /proc and compared with its unit.
+Step `serve` waits for the engine, and for the router where there is one, sends prompts, and the first of them again:
+its tokens must come from a cache. What each process has is read from /proc, to be compared with its unit. Step
+`restart` kills the engine: it must come back by Restart= and find the prompt in the cache daemon, which went on; and
+the router must take it back. It goes on from the file of `serve`, and is not tried where that did not pass.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
+import re
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -23,6 +27,8 @@ from typing import Any
 import yaml
 
 ENGINE, CACHE = "vllm@0.service", "lmcache.service"
+# Restarts of the killed engine that are waited for, so that the file says when it came back: more than one is a fault.
+TRIES = 6
 LIMITS = {"Max open files": "LimitNOFILE", "Max locked memory": "LimitMEMLOCK"}
 
 
@@ -59,6 +65,14 @@ def state(folder: Path, unit: str) -> dict[str, Any]:
     return dict(json.loads((folder / f"{unit}.json").read_text()))
 
 
+def steady(url: str, folder: Path, most: int) -> bool:
+    """Return whether the engine is healthy; RuntimeError where it ends again and again: no need to wait for that."""
+    found = state(folder, ENGINE)
+    if found["restarts"] > most:
+        raise RuntimeError(f"{ENGINE} ended ({found['result']}), {found['restarts']} restarts; allowed here: {most}")
+    return healthy(f"{url}/health")
+
+
 def process(pid: int) -> dict[str, Any]:
     """Return what a process has, as far as its unit says something about it. No passwords: names of variables alone."""
     base = Path("/proc") / str(pid)
@@ -80,6 +94,17 @@ def process(pid: int) -> dict[str, Any]:
     }
 
 
+def gpu_mib() -> list[int] | None:
+    """Return what is in use of each GPU; None where there is none to ask."""
+    words = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    used = done.stdout.split()
+    return [int(word) for word in used] if done.returncode == 0 and all(map(str.isdigit, used)) else None
+
+
 def prompts(config: dict[str, Any], tokens: int, count: int) -> list[list[int]]:
     """Return prompts of random tokens, the same each time."""
     rng = random.Random(7)  # noqa: S311 - prompts, no secret
@@ -97,47 +122,82 @@ def served(url: str, model: str, prompt: list[int]) -> dict[str, Any]:
     return {"s": seconds, "cached": details.get("cached_tokens") or 0, "text": found["choices"][0]["text"]}
 
 
-def run(given: argparse.Namespace, found: dict[str, Any]) -> None:
-    """Do everything; what is wrong is raised, and `found` has what was seen until then."""
+class Site:
+    """Where what was started is asked."""
+
+    def __init__(self, rendered: Path, tokens: int, *, router: bool) -> None:
+        """Read the engine's configuration, and the router's unit where it runs."""
+        config = yaml.safe_load((rendered / "etc/kvstrata/vllm/0.yaml").read_text())
+        self.engine = self.front = f"http://{config['host']}:{config['port']}"
+        if router:
+            unit = (rendered / "etc/systemd/system/vllm-router.service").read_text()
+            host, port = (re.findall(rf"^ +--{name} (\S+)", unit, re.MULTILINE)[0] for name in ("host", "port"))
+            self.front = f"http://{host}:{port}"
+        self.model = config["served-model-name"][0]
+        self.tokens = min(tokens, config["max-model-len"] - 64)
+        self.config = config
+
+
+def serve(given: argparse.Namespace, site: Site, found: dict[str, Any]) -> None:
+    """Wait until it serves, and let it; what is wrong is raised, and `found` has what was seen until then."""
     until = time.monotonic() + given.seconds
-    config = yaml.safe_load((given.rendered / "etc/kvstrata/vllm/0.yaml").read_text())
-    engine = f"http://{config['host']}:{config['port']}"
-    front = f"http://{config['host']}:9000" if given.router == "yes" else engine
-    model = config["served-model-name"][0]
-    found["engine_healthy_s"] = wait(lambda: healthy(f"{engine}/health"), "the engine's health", until)
-    if given.router == "yes":
-        found["router_healthy_s"] = wait(lambda: healthy(f"{front}/health"), "the router's health", until)
+    found["engine_healthy_s"] = wait(lambda: steady(site.engine, given.state, 0), "the engine's health", until)
+    if site.front != site.engine:
+        found["router_healthy_s"] = wait(lambda: healthy(f"{site.front}/health"), "the router's health", until)
     found["processes"] = {
         file.stem: process(state(given.state, file.stem)["main_pid"])
         for file in sorted(given.state.glob("*.service.json"))
     }
-    tokens = min(given.tokens, config["max-model-len"] - 64)
-    sent = prompts(config, tokens, given.prompts)
-    found["first"] = [served(front, model, prompt) for prompt in sent]
-    found["again"] = served(front, model, sent[0])
-    if given.prompts > 1 and found["first"][0]["cached"]:
+    sent = prompts(site.config, site.tokens, given.prompts)
+    found["first"] = [served(site.front, site.model, prompt) for prompt in sent]
+    found["again"] = served(site.front, site.model, sent[0])
+    if found["first"][0]["cached"]:
         raise AssertionError("the first prompt was cached before it was ever sent")
-    if found["again"]["cached"] < tokens // 2:
-        raise AssertionError(f"the first prompt again: {found['again']['cached']} of {tokens} tokens cached")
-    killed = state(given.state, ENGINE)["main_pid"]
+    if found["again"]["cached"] < site.tokens // 2:
+        raise AssertionError(f"the first prompt again: {found['again']['cached']} of {site.tokens} tokens cached")
+
+
+def restart(given: argparse.Namespace, site: Site, found: dict[str, Any]) -> None:
+    """Kill the engine, and ask it again once it is back; as `serve`."""
+    until = time.monotonic() + given.seconds
+    prompt = prompts(site.config, site.tokens, 1)[0]
+    killed, before = state(given.state, ENGINE)["main_pid"], gpu_mib()
     os.kill(killed, signal.SIGKILL)
     found["back_s"] = wait(
         lambda: state(given.state, ENGINE)["main_pid"] not in (0, killed), "Restart= of the engine", until
     )
-    found["healthy_again_s"] = wait(lambda: healthy(f"{engine}/health"), "the engine's health after its restart", until)
-    found["after_restart"] = served(engine, model, sent[0])
+    # The new one has not come to its GPU yet: what is still in use there, LMCache holds of the dead one's KV.
+    found["gpu_mib"] = {"before_the_kill": before, "after_it": gpu_mib()}
+    found["healthy_again_s"] = wait(
+        lambda: steady(site.engine, given.state, TRIES), "the engine's health after its restart", until
+    )
+    found["after_restart"] = served(site.engine, site.model, prompt)
+    texts = {found["first"][0]["text"], found["again"]["text"], found["after_restart"]["text"]}
+    if site.front != site.engine:
+        taken: list[dict[str, Any]] = []
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError):
+                taken.append(served(site.front, site.model, prompt))
+            return bool(taken)
+
+        found["router_back_s"] = wait(answers, "an answer through the router", until)
+        texts.add(taken[0]["text"])
+    found["same_text"] = len(texts) == 1
     found["restarts"] = {unit: state(given.state, unit)["restarts"] for unit in (ENGINE, CACHE)}
-    if found["after_restart"]["cached"] < tokens // 2:
-        raise AssertionError(f"after the restart: {found['after_restart']['cached']} of {tokens} tokens from LMCache")
+    if found["after_restart"]["cached"] < site.tokens // 2:
+        raise AssertionError(f"after the restart: {found['after_restart']['cached']} of {site.tokens} from LMCache")
     if found["restarts"] != {ENGINE: 1, CACHE: 0}:
         raise AssertionError(f"restarts are {found['restarts']}")
-    texts = {found["first"][0]["text"], found["again"]["text"], found["after_restart"]["text"]}
-    found["same_text"] = len(texts) == 1
+
+
+STEPS = {"serve": serve, "restart": restart}
 
 
 def main() -> int:
-    """Parse, run, write."""
+    """Parse, take the step, write."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("step", choices=STEPS)
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--rendered", type=Path, required=True)
     parser.add_argument("--seconds", type=float, required=True)
@@ -146,15 +206,25 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
-    found: dict[str, Any] = {"ok": False}
+    found: dict[str, Any] = {"ok": False, "steps": {}}
+    if given.step == "restart":
+        found = json.loads(given.output.read_text()) if given.output.exists() else found
+        if found["steps"].get("serve") != "ok":
+            print("restart: not tried, for it did not serve", file=sys.stderr)
+            return 1
+    before = set(found)
     try:
-        run(given, found)
-        found["ok"] = True
+        STEPS[given.step](given, Site(given.rendered, given.tokens, router=given.router == "yes"), found)
+        found["steps"][given.step] = "ok"
     except Exception:
-        found["error"] = traceback.format_exc()[-2000:]
+        found["units"] = {file.stem: state(given.state, file.stem) for file in given.state.glob("*.service.json")}
+        found["steps"][given.step] = traceback.format_exc()[-2000:]
+    found["ok"] = [found["steps"].get(step) for step in STEPS] == ["ok"] * len(STEPS)
     given.output.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps({name: value for name, value in found.items() if name != "processes"}, indent=1))
-    return 0 if found["ok"] else 1
+    seen = {name: value for name, value in found.items() if name not in before and name != "processes"}
+    print(json.dumps(seen | {given.step: found["steps"][given.step]}, indent=1))
+    return 0 if found["steps"][given.step] == "ok" else 1
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
