@@ -324,3 +324,14 @@ def test_stores_take_no_more_than_drives_and_processor_write() -> None:
 def test_a_tier_that_is_not_there_takes_no_time() -> None:
     assert setup().seconds_per_byte(TierName.SSD) == 0
     assert setup().chunks(TierName.DRAM) == 0
+
+
+def test_ranks_copy_their_parts_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(ranks: int, gbps: float) -> float:
+        monkeypatch.setattr(simulate, "COPY_GBPS", Figure(gbps, Basis.ASSUMED, "a test"))
+        made = Setup(engine(ranks=ranks, kv_cache_gib=4.0 / ranks), (dram(60),), 1, 1, 256)
+        # One user, who comes back to what the conversations in between took from HBM.
+        return held(made, Workload("few", 40, 1), passes=2).seconds
+
+    one, two = (seconds(ranks, 1.0) - seconds(ranks, 1e6) for ranks in (1, 2))
+    assert two == pytest.approx(one / 2, rel=0.1)

@@ -238,7 +238,8 @@ class Simulation:
         request.found = found = request.prefix.behind(min(here, request.turn.prompt - 1))
         request.position = found.cached
         size = (found.dram + found.ssd) * self._bytes
-        self._copying += size / (COPY_GBPS.value * 1e9)
+        # Each rank copies its own part at the same time.
+        self._copying += (found.dram + found.ssd) * self._setup.engine.kv.rank_bytes_per_token / (COPY_GBPS.value * 1e9)
         self._number += 1
         heapq.heappush(self._loading, (self._now + size * self._per_byte[TierName.DRAM], self._number, request))
         return True
