@@ -51,6 +51,7 @@ def role_flags(l1_gib: float, chunk_tokens: int, port: int, http_port: int) -> d
         "--eviction-ratio": 0.1,
         "--l2-prefetch-policy": "retain",
         "--l2-prefetch-max-in-flight": 32,
+        "--worker-reap-timeout-seconds": 45,
         "--chunk-size": chunk_tokens,
         "--supported-transfer-mode": "auto",
     }
