@@ -126,7 +126,7 @@ def test_a_daemon_behind_a_silent_firewall_passes(site: Site) -> None:
     assert (check.status, check.seen) == (Status.PASS, "refused from node1, no answer from node2")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_nobody_else_reaches_a_node_that_is_known_by_its_loopback(site: Site, host: str) -> None:
     site.document["nodes"][0] |= {"stores": [], "engines": [], "router": None}
     site.document["nodes"][0]["ssh"]["host"] = host

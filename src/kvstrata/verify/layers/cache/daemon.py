@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from kvstrata.cluster import LMCache
 from kvstrata.verify.check import Json, NotCheckedError, UnmetError
 from kvstrata.verify.context import NodeContext
@@ -90,7 +88,8 @@ def engines(ctx: NodeContext, state: State, numbers: dict[str, Json]) -> str:
 def closed(ctx: NodeContext, lmcache: LMCache) -> str:
     """Nobody but the node itself reaches its HTTP API."""
     host, port = ctx.node.fabric_host, lmcache.http_port
-    if _is_loopback(host):
+    if host in (LOOPBACK, "localhost"):
+        # Where it is meant to listen.
         raise NotCheckedError(f"that others do not reach it: the inventory knows this node as {host}, which none does")
     # From the node itself: shows where it listens. From another: shows what the network lets through.
     vantage: list[tuple[str, Shell]] = [(ctx.node.name, ctx.shell)]
@@ -101,12 +100,3 @@ def closed(ctx: NodeContext, lmcache: LMCache) -> str:
     if Reach.OPEN in seen.values():
         raise UnmetError(said)
     return said
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
