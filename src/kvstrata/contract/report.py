@@ -225,18 +225,6 @@ def _back(seconds: Sequence[float | None]) -> str:
     return worst if len(seconds) == 1 or not known else f"{median(known):.0f} s, worst {worst}"
 
 
-_OVERHEAD = (
-    "reached_per_s",
-    "routed_p50_ms",
-    "direct_p50_ms",
-    "routed_p99_ms",
-    "direct_p99_ms",
-    "added_p99_ms",
-    "router_cores",
-    "client_cores",
-)
-
-
 def _overheads(runs: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for run in runs:
