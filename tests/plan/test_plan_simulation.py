@@ -232,8 +232,8 @@ def test_of_more_than_dram_holds_it_keeps_the_beginning_of_what_the_drives_gave(
 def test_the_drives_are_asked_for_what_hbm_has_too() -> None:
     prefix = Prefix((True, False, True), 16)
     assert prefix.to_load == 16
-    assert prefix.behind(32) == Found(32, 16, 0, 48)
-    assert prefix.without_drives().behind(0) == Found(0, 16, 0, 16)
+    assert (prefix.behind(32), prefix.reach) == (Found(32, 16, 0), 48)
+    assert (prefix.without_drives().behind(0), prefix.without_drives().reach) == (Found(0, 16, 0), 16)
 
 
 def test_loads_are_delivered_one_after_another_and_what_memory_serves_waits_for_a_place() -> None:

@@ -18,8 +18,6 @@ class Found:
     hbm: int
     dram: int
     ssd: int
-    reach: int = 0
-    """Where the prefix ends that DRAM and drives hold together, HBM aside."""
 
     @property
     def cached(self) -> int:
@@ -42,7 +40,7 @@ class Prefix:
 
     @property
     def reach(self) -> int:
-        """Tokens from the beginning of the prompt."""
+        """Where it ends, in tokens from the beginning of the prompt, whatever HBM has."""
         return len(self.in_dram) * self.tokens
 
     def without_drives(self) -> Prefix:
@@ -56,7 +54,7 @@ class Prefix:
         for index, here in enumerate(self.in_dram):
             new = max(0, (index + 1) * self.tokens - max(hbm, index * self.tokens))
             dram, ssd = (dram + new, ssd) if here else (dram, ssd + new)
-        return Found(hbm, dram, ssd, self.reach)
+        return Found(hbm, dram, ssd)
 
 
 class Hbm:

@@ -293,7 +293,7 @@ class Simulation:
 
     def _first_token(self, request: _Request) -> None:
         turn, found = request.turn, request.found
-        self._offload.take(request.conversation, turn.prompt, found.reach)
+        self._offload.take(request.conversation, turn.prompt, request.prefix.reach)
         self._context += turn.prompt
         self._number += 1
         heapq.heappush(self._running, (self._steps + turn.output - 1, self._number, request))
