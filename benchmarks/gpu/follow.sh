@@ -1,18 +1,33 @@
 #!/bin/bash
-# follow.sh SECONDS: wait until the sequence has ended, or so long; print what it said meanwhile, and bring back what is there.
+# follow.sh SECONDS: wait until the sequences have ended, or so long; print what they said meanwhile, and bring back what is there.
 #
-# Exit 0: it has ended; 3: it runs still, call again. Journals come back too: what was measured is never lost.
+# Exit 0: all have ended; 3: one runs still, call again. Journals come back too: what was measured is never lost.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 limit=${1:?follow.sh: no SECONDS}
-told=$(cat "$base/sequence.told" 2>/dev/null || echo 0)
-running() { [ -s "$base/sequence.pid" ] && kill -0 "$(cat "$base/sequence.pid")" 2>/dev/null; }
+running() {
+    local file
+    for file in "$base"/sequence*.pid; do
+        [ -s "$file" ] && kill -0 "$(cat "$file")" 2>/dev/null && return 0
+    done
+    return 1
+}
 while running && [ $((SECONDS - began)) -lt "$limit" ]; do sleep 1; done
-size=$(stat -c %s "$base/sequence.log")
-tail -c +$((told + 1)) "$base/sequence.log" | cut -c1-400 | tail -150
-echo "$size" >"$base/sequence.told"
+for log in "$base"/sequence*.log; do
+    told=$(cat "${log%.log}.told" 2>/dev/null || echo 0)
+    size=$(stat -c %s "$log")
+    echo "--- $(basename "$log" .log)"
+    tail -c +$((told + 1)) "$log" | cut -c1-400 | tail -100
+    echo "$size" >"${log%.log}.told"
+done
 [ -d "$base/kept" ] && find "$base/kept" -maxdepth 1 -type f -size -16M -exec cp {} "$out/" \;
 for journal in "$base"/results/*.journal.jsonl; do
-    [ -s "$journal" ] && gzip -9 -c "$journal" >"$out/$(basename "$journal").gz"
+    name=$(basename "$journal" .journal.jsonl)
+    # The record of a run that has ended holds all that its journal does.
+    if [ "$base/results/$name.json" -nt "$journal" ]; then
+        rm -f "$out/$name.journal.jsonl.gz"
+    elif [ -s "$journal" ]; then
+        gzip -9 -c "$journal" >"$out/$name.journal.jsonl.gz"
+    fi
 done
 # Eight files come back: of more, the oldest reports stay, for their numbers are in the records.
 while [ "$(find "$out" -type f | wc -l)" -gt 8 ]; do

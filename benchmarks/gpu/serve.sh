@@ -8,9 +8,11 @@
 # A call goes on where the last one stopped (--resume): what is measured is in the journal, which comes back and can be
 # put into $KV_BASE/results/serve-SHAPE.journal.jsonl on another host of the same kind. No configuration is begun that
 # would not end in time. KV_ARGS has more options of `bench serve`; the same in every call, or nothing can be resumed.
+# KV_GPUS are the GPUs to use (0; 8b2: 0,1). KV_MPS=1 lets vLLM and LMCache share them through CUDA MPS, not in turns, and
+# KV_AS adds a word to the name of what it writes.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 shape=${1:-}
-name=serve-$shape phase_minutes=4
+name=serve-$shape${KV_AS:+-$KV_AS} phase_minutes=4
 case $shape in
 8b | 8b2 | 8b-long)
     # 128 KiB of KV a token. The 50 conversations at a time are 19 GB, which DRAM holds; all 110 are 42 GB, which only the
@@ -26,9 +28,11 @@ case $shape in
     ;;
 32b)
     # 256 KiB a token. Weights take 61 GiB of an 80 GB card, graphs and activations some more: 8 GiB are left for KV.
-    args=(--model 32b-shape --hbm-gib 8 --dram-gib 24 --store-gib 44 --min-load-gbps 2.0
-        --set conversations=30 --set active=20)
-    configurations=none,dram+ssd,dram
+    # More conversations than DRAM holds, so that the second pass needs the drive. Computing makes 2.5 GB/s of its KV where
+    # nothing waits; 13 of the 28 are in HBM and the others wait, and what is loaded meanwhile takes no GPU time.
+    args=(--model 32b-shape --hbm-gib 8 --dram-gib 24 --store-gib 44 --min-load-gbps 1.0
+        --set conversations=44 --set active=28)
+    configurations=none,dram+ssd,dram phase_minutes=5
     ;;
 tiny)
     args=(--model tiny-llama --accelerator cpu --hbm-gib 0.01 --dram-gib 0.5 --store-gib 2 --cpu-threads 2
@@ -42,6 +46,22 @@ tiny)
     ;;
 esac
 describe
+# Runs on other GPUs go on beside it; those on the same ones take turns, and what they wait is not of their time.
+gpus=${KV_GPUS:-0}
+[ "$shape" = 8b2 ] && gpus=${KV_GPUS:-0,1}
+for gpu in ${gpus//,/ }; do
+    exec {lock}>"$base/gpu$gpu.lock"
+    flock "$lock"
+done
+began=$SECONDS
+[ "$shape" = tiny ] || args+=(--gpus "$gpus")
+if [ -n "${KV_MPS:-}" ]; then
+    export CUDA_MPS_PIPE_DIRECTORY=$base/mps-$name CUDA_MPS_LOG_DIRECTORY=$base/results/$name-logs
+    mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
+    # The daemon numbers the GPUs that it sees anew; clients name them by nvidia-smi's numbers, so that it sees all.
+    CUDA_DEVICE_ORDER=PCI_BUS_ID nvidia-cuda-mps-control -d || { say "NO MPS"; exit 1; }
+    trap 'echo quit | nvidia-cuda-mps-control' EXIT
+fi
 journal=$base/results/$name.journal.jsonl
 resume=()
 [ -s "$journal" ] && resume=(--resume)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ FAKE = """#!/bin/bash
 printf '%s\\0' "$@" >>"$KV_BASE/argv"; printf '\\n' >>"$KV_BASE/argv"
 case $1 in */describe.py) echo '{"cores": 1}' ;; esac
 while [ $# -gt 0 ]; do
-    [ "$1" = --output ] && { mkdir -p "$2-logs"; for end in json md journal.jsonl; do echo '{}' >"$2.$end"; done
+    [ "$1" = --output ] && { echo "${2##*/} $(date +%s.%N)" >>"$KV_BASE/times"; sleep "${FAKE_WAIT:-0}"
+        echo "${2##*/} $(date +%s.%N)" >>"$KV_BASE/times"; mkdir -p "$2-logs"
+        for end in md journal.jsonl json; do echo '{}' >"$2.$end"; done
         for n in 1 2 3; do echo "log $n" >"$2-logs/$n.log"; done; }
     shift
 done
@@ -82,10 +85,12 @@ def test_a_shape_is_asked_for_in_words_that_bench_serve_takes(tmp_path: Path, sh
     options = _options(given)
     found = prepare.configurations(options)
     assert [one.name for one in found] == names
-    gate = {"32b": 2.0, "tiny": 0.0}.get(shape, 4.0)
+    gate = {"32b": 1.0, "tiny": 0.0}.get(shape, 4.0)
     assert {one.name: one.min_load_gbps for one in found if one.min_load_gbps} == ({"dram+ssd": gate} if gate else {})
     assert given["resume"] is False
-    assert (given["passes"], given["phase_minutes"]) == (("cold", 6.0) if shape == "8b-long" else ("cold,warm", 4.0))
+    longest = {"8b-long": ("cold", 6.0), "32b": ("cold,warm", 5.0)}.get(shape, ("cold,warm", 4.0))
+    assert (given["passes"], given["phase_minutes"]) == longest
+    assert given["gpus"] == {"tiny": "", "8b2": "0,1"}.get(shape, "0")
     assert 6 < options.minutes < 9
 
 
@@ -177,7 +182,78 @@ def test_a_sequence_goes_on_without_its_call_and_is_followed(tmp_path: Path) -> 
     assert [call[3] for call in calls(tmp_path) if call[0].endswith("bench.py")] == ["llama-8b-shape", "32b-shape"]
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert len(files) <= 8
-    assert {f"serve-{shape}.{end}.gz" for shape in ("8b", "32b") for end in ("json", "journal.jsonl")} <= files
+    assert {f"serve-{shape}.json.gz" for shape in ("8b", "32b")} <= files
+
+
+def times(tmp_path: Path) -> dict[str, tuple[float, float]]:
+    """Return when the fake `bench serve` of each model began and ended."""
+    lines = (tmp_path / "base" / "times").read_text().split()
+    found: dict[str, list[float]] = {}
+    for name, moment in zip(lines[::2], lines[1::2], strict=True):
+        found.setdefault(name, []).append(float(moment))
+    return {name: (moments[0], moments[1]) for name, moments in found.items()}
+
+
+def test_lanes_go_on_side_by_side_and_runs_on_the_same_gpu_take_turns(tmp_path: Path) -> None:
+    # The one on both GPUs waits for the one on each; they last until the others have begun, or could have.
+    one = run(tmp_path, "sequence.sh", "300", "serve.sh 32b", "300", "serve.sh 8b2", FAKE_WAIT="2")
+    two = run(tmp_path, "sequence.sh", "300", "serve.sh 8b-long", KV_LANE="b", KV_GPUS="1", FAKE_WAIT="3")
+    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+    followed = run(tmp_path, "follow.sh", "40")
+    assert followed.returncode == 0, followed.stdout
+    seen = times(tmp_path)
+    (dense, long, both) = (seen[name] for name in ("serve-32b", "serve-8b-long", "serve-8b2"))
+    assert max(dense[0], long[0]) < min(dense[1], long[1]), "the two lanes did not overlap"
+    assert both[0] >= max(dense[1], long[1])
+    assert {line for line in followed.stdout.splitlines() if line.startswith("---")} == {
+        "--- sequence",
+        "--- sequence-b",
+    }
+
+
+def test_gpus_are_shared_through_mps_where_that_is_wanted_and_it_ends_with_the_run(tmp_path: Path) -> None:
+    program = tmp_path / "tools" / "nvidia-cuda-mps-control"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "${{1:-$(cat)}} $CUDA_MPS_PIPE_DIRECTORY" >>{tmp_path}/mps\n')
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+    done = run(tmp_path, "serve.sh", "8b", KV_MPS="1", KV_AS="mps", PATH=path)
+    assert done.returncode == 0, done.stderr
+    pipe = tmp_path / "base" / "mps-serve-8b-mps"
+    assert (tmp_path / "mps").read_text().splitlines() == [f"-d {pipe}", f"quit {pipe}"]
+    assert (tmp_path / "out" / "serve-8b-mps.json.gz").is_file()
+    program.write_text("#!/bin/sh\nexit 1\n")
+    refused = run(tmp_path, "serve.sh", "8b", KV_MPS="1", PATH=path)
+    assert (refused.returncode, "NO MPS" in refused.stdout) == (1, True)
+
+
+def test_a_lane_runs_one_sequence_at_a_time(tmp_path: Path) -> None:
+    assert run(tmp_path, "sequence.sh", "300", "serve.sh 8b", KV_LANE="b", FAKE_WAIT="5").returncode == 0
+    again = run(tmp_path, "sequence.sh", "300", "serve.sh 8b", KV_LANE="b")
+    assert again.returncode == 2
+    assert "allowed: one sequence at a time, or another KV_LANE" in again.stderr
+    assert run(tmp_path, "follow.sh", "40").returncode == 0
+
+
+def test_the_hosts_packages_are_read_while_others_arrive(tmp_path: Path) -> None:
+    site = tmp_path / "site-packages"
+    (site / "vllm_needs").mkdir(parents=True)
+    (site / "vllm_needs" / "one.so").write_text("x")
+    done = run(tmp_path, "warm.sh", "20", KV_ENGINE_PYTHON=str(printing(tmp_path, site)))
+    assert done.returncode == 0, done.stderr
+    log = tmp_path / "base" / "warm.log"
+    until = time.monotonic() + 20
+    while "read: " not in log.read_text() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert log.read_text().endswith(f"read: {site}\n")
+
+
+def printing(tmp_path: Path, text: Path) -> Path:
+    """Return a program that prints a path, whatever it is asked."""
+    program = tmp_path / "printing"
+    program.write_text(f"#!/bin/sh\necho {text}\n")
+    program.chmod(0o755)
+    return program
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,11 @@ from typer.testing import CliRunner
 
 from kvstrata.bench.cli import app
 from kvstrata.bench.errors import BenchError
-from kvstrata.bench.serving import local_host, served
+from kvstrata.bench.serving import local_host, prepare, served
 from kvstrata.bench.serving.configurations import Sizes, preset
 from kvstrata.bench.serving.engine_options import ServedModel
 from kvstrata.bench.serving.local_stack import LocalSettings, LocalStack
+from kvstrata.bench.serving.prepare import Options
 from kvstrata.paths import PROJECT, cache_dir
 
 STUB = Path(__file__).with_name("stub_python.py")
@@ -62,6 +64,64 @@ def settings(python: Path, folder: Path, **changes: Any) -> LocalSettings:
 def stack(python: Path, tmp_path: Path) -> Iterator[LocalStack]:
     with LocalStack(settings(python, tmp_path)) as running:
         yield running
+
+
+NVIDIA_SMI = """#!/bin/sh
+echo "$@" >>{asked}
+case "$*" in *driver_version*)
+    for n in 0 1 2 3; do echo "NVIDIA H100 number $n, 81559 MiB, 580.1"; done ;;
+esac
+"""
+
+
+@pytest.fixture
+def four_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine whose nvidia-smi names four GPUs; the file of what it was asked."""
+    asked = tmp_path / "asked"
+    program = tmp_path / "tools" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(NVIDIA_SMI.format(asked=asked))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    return asked
+
+
+def test_an_engine_has_the_gpus_that_were_named(python: Path, tmp_path: Path, four_gpus: Path) -> None:
+    options = Options(model="tiny-llama", models=tmp_path / "models", python=python, tensor_parallel=2, gpus="3,1")
+    (tmp_path / "run").mkdir()
+    wanted = [preset("dram", Sizes(dram_gib=0.1))]
+    found = prepare.local(options, wanted, tmp_path / "run", tmp_path / "logs")
+    assert (found.gpus, [name[:20] for name in found.gpu_names]) == (
+        (3, 1),
+        ["NVIDIA H100 number 3", "NVIDIA H100 number 1"],
+    )
+    with LocalStack(found) as stack:
+        running = stack.start(wanted[0])
+        given: dict[str, Any] = dict(running.options)
+        assert given["vllm:0"]["environment"]["CUDA_VISIBLE_DEVICES"] == "3,1"
+        stack.begin()
+        until = time.monotonic() + 20
+        while "--id=3,1" not in four_gpus.read_text() and time.monotonic() < until:
+            time.sleep(0.05)
+        stack.end()
+    assert "--id=3,1" in four_gpus.read_text()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "said"),
+    [
+        ("4", "--gpus is '4'; allowed: each once, of 0, 1, 2, 3"),
+        ("1,1", "--gpus is '1,1'; allowed: each once"),
+        ("first", "--gpus is 'first'; allowed: each once"),
+        ("2", "--replicas 2 of --tensor-parallel 1 need 2 GPUs; allowed: no more than there are in --gpus, 1"),
+    ],
+)
+def test_gpus_that_cannot_be_used_are_refused(
+    python: Path, tmp_path: Path, four_gpus: Path, gpus: str, said: str
+) -> None:
+    options = Options(model="tiny-llama", models=tmp_path / "models", python=python, replicas=2, gpus=gpus)
+    with pytest.raises(BenchError, match=re.escape(said)):
+        prepare.local(options, [preset("none", Sizes())], tmp_path, tmp_path / "logs")
 
 
 def servers() -> set[int]:

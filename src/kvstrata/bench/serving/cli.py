@@ -82,6 +82,7 @@ def serve(
     stores: Annotated[int, typer.Option(min=1, help="Kvrocks instances.")] = 1,
     store_gib: Annotated[float, typer.Option(help="Chunks in each.")] = _DEFAULT.store_gib,
     replicas: Annotated[int, typer.Option(min=1, help="Engines behind a router, each with its own GPUs.")] = 1,
+    gpus: Annotated[str, typer.Option(help="Numbers of the GPUs to use, as nvidia-smi has them. Default: all.")] = "",
     cpu_threads: Annotated[int, typer.Option(min=1, help="Of each engine without GPU.")] = _DEFAULT.cpu_threads,
     start_minutes: Annotated[float, typer.Option(min=0.5, help="Most minutes of an engine's start.")] = 15.0,
     inventory: Annotated[

@@ -7,7 +7,7 @@ and compares, so that what is measured is what is deployed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kvstrata.bench.serving.configurations import Accelerator, Configuration
@@ -135,9 +135,12 @@ def environment(
     found = role_environment(place, accelerator) | environment_changes(configuration, redis_url)
     if configuration.hbm_gib is not None:
         found.pop("VLLM_CPU_KVCACHE_SPACE", None)
-    if place.gpus:
-        found |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, place.gpus))}
-    return found
+    return found | visible(place.gpus)
+
+
+def visible(gpus: Sequence[int]) -> dict[str, str]:
+    """Return the environment in which CUDA sees those GPUs alone, by nvidia-smi's numbers; nothing for none."""
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if gpus else {}
 
 
 def environment_changes(configuration: Configuration, redis_url: str | None = None) -> dict[str, str]:

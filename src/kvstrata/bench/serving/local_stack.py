@@ -20,6 +20,7 @@ from kvstrata.bench.serving.local_host import Environment
 from kvstrata.bench.serving.local_stores import LocalStores
 from kvstrata.bench.serving.model import Counters, Endpoint, Json
 from kvstrata.bench.serving.processes import Processes
+from kvstrata.bench.serving.sampling import GpuSampler
 from kvstrata.bench.serving.services import Services
 from kvstrata.bench.serving.stack import Running
 from kvstrata.l2.names import namespace_of
@@ -46,7 +47,9 @@ class LocalSettings:
     """For chunks, in each store."""
     replicas: int = 1
     gpu_names: tuple[str, ...] = ()
-    """Those that are there; each replica takes as many as the model's tensor_parallel says, in order."""
+    """Those that may be used."""
+    gpus: tuple[int, ...] = ()
+    """Their numbers; each replica takes as many as the model's tensor_parallel says, in order."""
     cpu_threads: int = 2
     start_timeout_s: float = 900.0
     request_timeout_s: float = 600.0
@@ -127,7 +130,8 @@ class LocalStack:
             engines.append(url)
         # LMCache's daemon is emptied by itself; what an engine keeps outside the GPU, by the engine.
         external = configuration.cache in ("native", "lmcache-in-process")
-        self._services = Services(engines, lmcache, self._used, external=external)
+        sampler = GpuSampler(gpus=self._settings.gpus)
+        self._services = Services(engines, lmcache, self._used, external=external, gpus=sampler)
         for number, url in enumerate(engines):
             child = self._processes.running[f"vllm:{number}"]
             child.await_health(_answers(self._services, f"{url}/health"), self._settings.start_timeout_s)
@@ -229,6 +233,7 @@ class LocalStack:
             "lmcache",
             [str(self._settings.environment.python), "-m", "kvstrata.node.lmcache_server", str(file)],
             self._settings.environment.variables()
+            | engine_options.visible(self._settings.gpus)
             | {
                 "CREDENTIALS_DIRECTORY": str(credentials),
                 "LMCACHE_DISABLE_BANNER": "1",
@@ -247,7 +252,7 @@ class LocalStack:
         place = EnginePlace(
             port=free_port(),
             lmcache_port=lmcache_port,
-            gpus=tuple(range(number * width, (number + 1) * width)) if settings.accelerator == "cuda" else (),
+            gpus=settings.gpus[number * width : (number + 1) * width] if settings.accelerator == "cuda" else (),
             cpu_threads=settings.cpu_threads,
         )
         options = engine_options.options(configuration, settings.model, place, settings.accelerator)

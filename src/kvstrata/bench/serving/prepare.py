@@ -69,6 +69,7 @@ class Options:
     stores: int = 1
     store_gib: float = 8.0
     replicas: int = 1
+    gpus: str = ""
     cpu_threads: int = 2
     start_minutes: float = 15.0
     models: Path = field(default_factory=lambda: cache_dir() / "models")
@@ -149,11 +150,12 @@ def local(options: Options, wanted: Sequence[Configuration], folder: Path, logs:
     accelerator = local_host.accelerator(options.accelerator)
     served_model = model(options)
     gpus = local_host.gpus() if accelerator == "cuda" else ()
+    chosen = _gpus(options.gpus, len(gpus))
     needed = options.replicas * options.tensor_parallel
-    if accelerator == "cuda" and needed > len(gpus):
+    if accelerator == "cuda" and needed > len(chosen):
         raise BenchError(
             f"--replicas {options.replicas} of --tensor-parallel {options.tensor_parallel} need {needed} GPUs; "
-            f"allowed: no more than there are, {len(gpus)}"
+            f"allowed: no more than there are{' in --gpus' if options.gpus else ''}, {len(chosen)}"
         )
     in_memory = options.replicas * max(c.hbm_gib or _CPU_KV_GIB for c in wanted) if accelerator == "cpu" else 0.0
     local_host.check_memory(max(c.l1_gib for c in wanted), in_memory, local_host.available_bytes())
@@ -168,7 +170,8 @@ def local(options: Options, wanted: Sequence[Configuration], folder: Path, logs:
         stores=options.stores,
         store_gib=options.store_gib,
         replicas=options.replicas,
-        gpu_names=gpus,
+        gpu_names=tuple(gpus[number] for number in chosen),
+        gpus=chosen,
         cpu_threads=options.cpu_threads,
         start_timeout_s=options.start_minutes * 60,
     )
@@ -197,6 +200,21 @@ def _node_python(accelerator: str) -> Path:
         return node_environment.ensure(read_lock(PROJECT / "artifacts.lock.yml").wheelhouse("cpu"), cache_dir())[0]
     except (LockError, wheelhouse.DownloadError, subprocess.CalledProcessError) as error:
         raise BenchError(f"no environment with vLLM and LMCache: {error}; name one with --python") from error
+
+
+def _gpus(given: str, there: int) -> tuple[int, ...]:
+    """Return the numbers that `--gpus` names, all of them without it.
+
+    Raises:
+        BenchError: one that is not there, no number, or one twice.
+    """
+    words = _words(given) if given else [str(number) for number in range(there)]
+    allowed = [str(number) for number in range(there)]
+    if not set(words) <= set(allowed) or len(set(words)) < len(words):
+        raise BenchError(
+            f"--gpus is {given!r}; allowed: each once, of {', '.join(allowed) or 'none, for there is none'}"
+        )
+    return tuple(int(word) for word in words)
 
 
 def _store(options: Options, needed: bool) -> Path | None:

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 # The fields of `nvidia-smi --query-gpu`, and what they are called here.
@@ -25,9 +25,10 @@ GPU_QUERY = (f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits"
 class GpuSampler:
     """Runs `nvidia-smi` once a second from `start` to `stop`; without one nothing happens."""
 
-    def __init__(self, program: str | None = None) -> None:
-        """Sample with that program; default: nvidia-smi on PATH."""
+    def __init__(self, program: str | None = None, gpus: Sequence[int] = ()) -> None:
+        """Sample with that program (default: nvidia-smi on PATH) those GPUs, by their numbers; default: all."""
         self._program = shutil.which("nvidia-smi") if program is None else program
+        self._only = [f"--id={','.join(map(str, gpus))}"] if gpus else []
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
         self._lines: list[str] = []
@@ -37,7 +38,7 @@ class GpuSampler:
         self._lines = []
         if not self._program:
             return
-        words = [self._program, *GPU_QUERY, f"-lms={_PERIOD_S * 1000:.0f}"]
+        words = [self._program, *self._only, *GPU_QUERY, f"-lms={_PERIOD_S * 1000:.0f}"]
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         if self._process.stdout is not None:
             self._thread = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
