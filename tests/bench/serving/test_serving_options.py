@@ -13,10 +13,11 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
-from kvstrata.bench.serving import cache_options, engine_options
+from kvstrata.bench.serving import cache_options, engine_options, sweep
 from kvstrata.bench.serving.cache_options import StorePlace
 from kvstrata.bench.serving.configurations import PRESETS, Accelerator, Configuration, Sizes, preset
 from kvstrata.bench.serving.engine_options import EnginePlace, ServedModel
+from kvstrata.bench.serving.site_stack import engine_file
 from kvstrata.l2.config import MIB, TierConfig
 from kvstrata.paths import PROJECT
 
@@ -112,6 +113,23 @@ def test_the_block_and_the_piece_that_nothing_varies_are_those_of_the_tier() -> 
 def made(name: str, accelerator: Accelerator = "cuda", hbm_gib: float | None = None) -> dict[str, Any]:
     configuration = preset(name, Sizes(hbm_gib=hbm_gib, dram_gib=6.0))
     return engine_options.options(configuration, MODEL, PLACE, accelerator)
+
+
+def recheck_s(options: dict[str, Any]) -> object:
+    return decoded(options)["kv-transfer-config"]["kv_connector_extra_config"]["kvstrata.recheck_s"]
+
+
+def test_lmcache_is_asked_about_every_prompt_where_a_variant_says_so() -> None:
+    base = preset("dram", Sizes(dram_gib=6.0))
+    always = sweep.variants(base, sweep.parse(["recheck_s=0"]))[1]
+    assert recheck_s(engine_options.options(base, MODEL, PLACE, "cuda")) == engine_options.RECHECK_S
+    assert recheck_s(engine_options.options(always, MODEL, PLACE, "cuda")) == 0
+    # On a node of a site what is deployed stays, but for that.
+    deployed = {"kv-transfer-config": json.dumps({"kv_connector_extra_config": {"kvstrata.recheck_s": 5, "a": 1}})}
+    assert recheck_s(engine_file(deployed, base)) == 5
+    assert decoded(engine_file(deployed, always))["kv-transfer-config"] == {
+        "kv_connector_extra_config": {"kvstrata.recheck_s": 0, "a": 1}
+    }
 
 
 def test_vllm_alone_has_no_connector_and_no_offloading() -> None:

@@ -42,6 +42,8 @@ class Configuration:
     """KV bytes of an engine; None leaves it to vLLM."""
     min_load_gbps: float = 0.0
     """kvstrata.l2's break-even; 0 is off."""
+    recheck_s: int | None = None
+    """For how long LMCache is not asked again about what HBM has: vllm_lmcache_recheck_s; None: as it is deployed."""
     engine: Mapping[str, Json] = field(default_factory=dict)
     """More options of `vllm serve`, by their long names without dashes."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -136,6 +138,7 @@ def problems(configuration: Configuration) -> list[str]:
         ("hbm_gib", configuration.hbm_gib, configuration.hbm_gib is None or configuration.hbm_gib > 0, "more than 0"),
         ("dram_gib", configuration.l1_gib, configuration.l1_gib > 0 or configuration.cache == "none", "more than 0"),
         ("min_load_gbps", configuration.min_load_gbps, configuration.min_load_gbps >= 0, "0 (off) or more"),
+        ("recheck_s", configuration.recheck_s, (configuration.recheck_s or 0) >= 0, "0 (ask always) or more"),
     )
     return [
         f"{configuration.name}: {name} is {given}; allowed: {allowed}" for name, given, ok, allowed in rules if not ok

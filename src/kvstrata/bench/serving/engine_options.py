@@ -48,6 +48,11 @@ ACCELERATOR_OPTIONS: Mapping[Accelerator, Mapping[str, Json]] = {
 }
 
 
+RECHECK_S = 30
+"""vllm_lmcache_recheck_s of roles/vllm."""
+_RECHECK = "kvstrata.recheck_s"
+
+
 def role_options(model: ServedModel, place: EnginePlace, accelerator: Accelerator, lmcache: bool) -> dict[str, Json]:
     """Return the options as roles/vllm renders them into /etc/kvstrata/vllm/N.yaml, but for the port."""
     options: dict[str, Json] = {
@@ -69,6 +74,7 @@ def kv_transfer(lmcache_port: int) -> dict[str, Json]:
     """Return the connector to the node's LMCache, as the role sets it."""
     return {
         "kv_connector": "LMCacheMPConnector",
+        "kv_connector_module_path": "kvstrata.node.hbm_first",
         "kv_role": "kv_both",
         "kv_load_failure_policy": "recompute",
         "kv_connector_extra_config": {
@@ -76,8 +82,21 @@ def kv_transfer(lmcache_port: int) -> dict[str, Json]:
             "lmcache.mp.port": lmcache_port,
             "lmcache.mp.mq_timeout": 10,
             "lmcache.mp.heartbeat_interval": 5,
+            _RECHECK: RECHECK_S,
         },
     }
+
+
+def rechecked(transfer: Json, configuration: Configuration) -> Json:
+    """Return a kv-transfer-config (JSON) with what a configuration says of asking LMCache."""
+    if configuration.recheck_s is None:
+        return transfer
+    told = json.loads(str(transfer))
+    told["kv_connector_extra_config"] = {
+        **told.get("kv_connector_extra_config", {}),
+        _RECHECK: configuration.recheck_s,
+    }
+    return json.dumps(told)
 
 
 def role_environment(place: EnginePlace, accelerator: Accelerator) -> dict[str, str]:
@@ -104,6 +123,8 @@ def options(
 ) -> dict[str, Json]:
     """Return everything that `vllm serve --config` is given for a configuration."""
     found = role_options(model, place, accelerator, lmcache=configuration.cache == "lmcache")
+    if "kv-transfer-config" in found:
+        found["kv-transfer-config"] = rechecked(found["kv-transfer-config"], configuration)
     found |= changes(configuration)
     found |= {"port": place.port}
     if model.load_format != "auto":

@@ -47,6 +47,7 @@ AXES = {
     "hbm_gib": Axis("hbm_gib", float, "GiB", lambda _: True, ""),
     "dram_gib": Axis("l1_gib", float, "GiB", _has_dram, "a DRAM tier"),
     "min_load_gbps": Axis("min_load_gbps", float, "1e9 bytes/s", _has_tier, "kvstrata.l2"),
+    "recheck_s": Axis("recheck_s", int, "seconds", lambda one: one.cache == "lmcache", "LMCache's daemon"),
 }
 
 Values = tuple[tuple[str, Any, str], ...]

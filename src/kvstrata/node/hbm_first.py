@@ -1,0 +1,115 @@
+"""LMCache's connector for vLLM, which does not ask LMCache about prompts that HBM has.
+
+Configured as vLLM's kv-transfer-config: {"kv_connector": "LMCacheMPConnector", "kv_connector_module_path":
+"kvstrata.node.hbm_first", "kv_connector_extra_config": {"kvstrata.recheck_s": 30, ...}}. Needs LMCache 0.5.6.
+
+LMCacheMPConnector asks LMCache about every prompt, whole. The scheduler looks for the answer once a step, so that each
+request waits for two or three; and LMCache loads from its stores what HBM has already. On two H200 that held all
+conversations in HBM, this and the rest of the connector cost 7 to 9 % of the output (docs/gpu.md, gpu-8b2).
+
+Here a request goes on at once where LMCache could add less than a chunk to what HBM has, and where LMCache is known to
+have the prefix: it was asked about it within the last `kvstrata.recheck_s` seconds, and what followed was stored. So a
+conversation is still asked about every so often, by which LMCache's LRU sees it used, and what LMCache has lost
+meanwhile is stored again. 0 asks about every prompt, as LMCache does by itself.
+
+What is skipped here changes which chunks are stored and when, never what a request computes with.
+"""
+
+from typing import Any
+
+from lmcache.integration.vllm.lmcache_mp_connector import LMCacheMPConnector as _AskingConnector
+from lmcache.integration.vllm.lmcache_mp_metadata import LMCacheMPRequestState
+from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
+from vllm.v1.request import RequestStatus
+
+from kvstrata.node.asked_prefixes import AskedPrefixes
+
+RECHECK = "kvstrata.recheck_s"
+
+
+# The name is what vLLM's own tables, Dynamo's and the verifier know it by.
+class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache ships no types
+    """See the module."""
+
+    def __init__(self, vllm_config: Any, role: Any, kv_cache_config: Any = None) -> None:
+        """Connect as LMCache's does."""
+        super().__init__(vllm_config, role, kv_cache_config)
+        recheck_s = float(vllm_config.kv_transfer_config.get_from_extra_config(RECHECK, 0.0))
+        # What waits until it is evicted from HBM is not known to be stored.
+        self._recheck_s = 0.0 if self.lazy_offload or role != KVConnectorRole.SCHEDULER else recheck_s
+        self._known = AskedPrefixes(self._recheck_s)
+        # Of requests that have not finished: since when all of its prefix was not asked about.
+        self._asked_at: dict[str, float] = {}
+        # Those that LMCache was asked about; it holds what it found for them until it is told.
+        self._asking: set[str] = set()
+
+    def get_num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int | None, bool]:
+        """Answer 0 where LMCache need not be asked."""
+        tracker = self._get_or_create_request_tracker(request)
+        stored = self._stored_of(request, tracker, num_computed_tokens)
+        if stored is not None:
+            tracker.num_vllm_hit_tokens = num_computed_tokens // self._hit_alignment_tokens * self._hit_alignment_tokens
+            tracker.num_stored_tokens = stored
+            return 0, False
+        if request.request_id not in self._asking:
+            self._asking.add(request.request_id)
+            self._asked_at[request.request_id] = self._known.now()
+            # It may have been skipped before, and lost its blocks in HBM while it waited.
+            tracker.num_stored_tokens = 0
+        found: tuple[int | None, bool] = super().get_num_new_matched_tokens(request, num_computed_tokens)
+        return found
+
+    def request_finished(self, request: Any, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
+        """Keep what LMCache has now."""
+        tracker = self.request_trackers.get(request.request_id)
+        moment = self._asked_at.pop(request.request_id, None)
+        self._asking.discard(request.request_id)
+        if tracker is not None and moment is not None and self._recheck_s and self._is_there():
+            prefix = self._prefix(request, tracker.num_stored_tokens)
+            if prefix is not None:
+                self._known.keep(prefix, moment)
+        finished: tuple[bool, dict[str, Any] | None] = super().request_finished(request, block_ids)
+        return finished
+
+    def reset_cache(self) -> bool | None:
+        """Forget what LMCache had."""
+        self._known.forget()
+        done: bool | None = super().reset_cache()
+        return done
+
+    def _stored_of(self, request: Any, tracker: Any, computed: int) -> int | None:
+        """Return how many tokens of a prompt LMCache has, where it need not be asked; None where it must be."""
+        if (
+            not self._recheck_s
+            or request.request_id in self._asking
+            or tracker.state != LMCacheMPRequestState.PREFETCHING
+            or tracker.request_configs
+            or request.status == RequestStatus.PREEMPTED
+            or not self._is_there()
+        ):
+            return None
+        chunk: int = self.scheduler_adapter.lmcache_tokens_per_chunk
+        whole_chunks = len(request.all_token_ids) // chunk * chunk
+        if whole_chunks == 0:
+            return 0
+        if whole_chunks - computed >= chunk:
+            return None
+        for stored in range(computed // chunk * chunk, 0, -chunk):
+            moment = self._known.asked_at(self._prefix(request, stored))
+            if moment is not None:
+                self._asked_at[request.request_id] = moment
+                return stored
+        return None
+
+    def _is_there(self) -> bool:
+        """Whether LMCache answers; what it had may be lost where it does not."""
+        if self.scheduler_adapter.is_healthy:
+            return True
+        self._known.forget()
+        return False
+
+    def _prefix(self, request: Any, tokens: int) -> Any:
+        """Return vLLM's hash of so many tokens from the beginning, with salt and adapters; None if it has none yet."""
+        index = tokens // self._hit_alignment_tokens - 1
+        hashes = request.block_hashes
+        return hashes[index] if 0 <= index < len(hashes) else None

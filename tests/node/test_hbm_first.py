@@ -1,0 +1,305 @@
+"""The connector of ours over a stand-in for LMCache's, which keeps what the real one does of it (lmcache 0.5.6).
+
+The real ones meet in molecule's scenario vllm (tasks/asked.yml).
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+CHUNK, BLOCK = 256, 16
+
+
+class State(enum.Enum):
+    PREFETCHING = enum.auto()
+    WAITING_FOR_LOAD = enum.auto()
+    READY = enum.auto()
+
+
+class Status(enum.Enum):
+    WAITING = enum.auto()
+    PREEMPTED = enum.auto()
+
+
+class Role(enum.Enum):
+    SCHEDULER = enum.auto()
+    WORKER = enum.auto()
+
+
+@dataclass
+class Request:
+    """A request as vLLM's scheduler shows it; the hash of a block stands for all tokens up to its end."""
+
+    request_id: str
+    all_token_ids: list[int]
+    status: Status = Status.WAITING
+
+    @property
+    def block_hashes(self) -> list[bytes]:
+        ends = range(BLOCK, len(self.all_token_ids) + 1, BLOCK)
+        return [repr(self.all_token_ids[:end]).encode() for end in ends]
+
+
+@dataclass
+class Tracker:
+    state: State = State.PREFETCHING
+    num_stored_tokens: int = 0
+    num_vllm_hit_tokens: int = 0
+    request_configs: dict[str, Any] | None = None
+
+
+@dataclass
+class Lmcache:
+    """What the connector's adapter talks to: the prefixes that it has, in tokens."""
+
+    has: set[bytes] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+    is_healthy: bool = True
+    lmcache_tokens_per_chunk: int = CHUNK
+
+
+class AskingConnector:
+    """LMCache's connector, as far as ours uses it. Answers come at once, and a request stores its prompt at its end."""
+
+    def __init__(self, vllm_config: Any, role: Any, kv_cache_config: Any = None) -> None:
+        self.lazy_offload = vllm_config.lazy_offload
+        self.scheduler_adapter = Lmcache()
+        self.request_trackers: dict[str, Tracker] = {}
+        self._hit_alignment_tokens = BLOCK
+        self.emptied = False
+
+    def _get_or_create_request_tracker(self, request: Request) -> Tracker:
+        return self.request_trackers.setdefault(request.request_id, Tracker())
+
+    def get_num_new_matched_tokens(self, request: Request, num_computed_tokens: int) -> tuple[int | None, bool]:
+        server, tracker = self.scheduler_adapter, self.request_trackers[request.request_id]
+        if not server.is_healthy:
+            return 0, False
+        server.asked.append(request.request_id)
+        chunks = 0
+        while (chunks + 1) * CHUNK <= len(request.all_token_ids) and prefix(request, chunks + 1) in server.has:
+            chunks += 1
+        tracker.num_vllm_hit_tokens = num_computed_tokens // BLOCK * BLOCK
+        if chunks:
+            tracker.num_stored_tokens = chunks * CHUNK
+        found = max(0, chunks * CHUNK - num_computed_tokens)
+        return found, found > 0
+
+    def request_finished(self, request: Request, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
+        del self.request_trackers[request.request_id]
+        return True, None
+
+    def reset_cache(self) -> bool | None:
+        self.emptied = True
+        return True
+
+
+def prefix(request: Request, chunks: int) -> bytes:
+    return request.block_hashes[chunks * CHUNK // BLOCK - 1]
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    stand_ins: dict[str, dict[str, Any]] = {
+        "lmcache.integration.vllm.lmcache_mp_connector": {"LMCacheMPConnector": AskingConnector},
+        "lmcache.integration.vllm.lmcache_mp_metadata": {"LMCacheMPRequestState": State},
+        "vllm.distributed.kv_transfer.kv_connector.v1.base": {"KVConnectorRole": Role},
+        "vllm.v1.request": {"RequestStatus": Status},
+    }
+    for name, content in stand_ins.items():
+        parts = name.split(".")
+        for end in range(1, len(parts)):
+            monkeypatch.setitem(sys.modules, ".".join(parts[:end]), ModuleType(".".join(parts[:end])))
+        made = ModuleType(name)
+        vars(made).update(dict(content))
+        monkeypatch.setitem(sys.modules, name, made)
+    monkeypatch.delitem(sys.modules, "kvstrata.node.hbm_first", raising=False)
+    yield importlib.import_module("kvstrata.node.hbm_first")
+    sys.modules.pop("kvstrata.node.hbm_first", None)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Engine:
+    """A scheduler with the connector: requests one after the other."""
+
+    connector: Any
+    clock: Clock
+    count: int = 0
+
+    @property
+    def lmcache(self) -> Lmcache:
+        server: Lmcache = self.connector.scheduler_adapter
+        return server
+
+    def request(self, tokens: list[int], hbm: int, *, stores: bool = True) -> tuple[int | None, Tracker, bool]:
+        """Return what the connector finds, what it knows of the request at its end, and whether LMCache was asked."""
+        self.count += 1
+        one = Request(f"r{self.count}", tokens)
+        found, _ = self.connector.get_num_new_matched_tokens(one, hbm)
+        tracker = self.connector.request_trackers[one.request_id]
+        tracker.state = State.READY
+        before = tracker.num_stored_tokens
+        tracker.num_stored_tokens = len(tokens) // CHUNK * CHUNK
+        if stores and self.lmcache.is_healthy:
+            self.lmcache.has |= {prefix(one, n) for n in range(before // CHUNK + 1, len(tokens) // CHUNK + 1)}
+        self.connector.request_finished(one, [])
+        return found, Tracker(num_stored_tokens=before), one.request_id in self.lmcache.asked
+
+
+def engine(module: Any, recheck_s: float = 30.0, *, lazy: bool = False, role: Role = Role.SCHEDULER) -> Engine:
+    extra = {"kvstrata.recheck_s": recheck_s}
+    transfer = SimpleNamespace(get_from_extra_config=lambda name, default: extra.get(name, default))
+    config = SimpleNamespace(kv_transfer_config=transfer, lazy_offload=lazy)
+    made = module.LMCacheMPConnector(config, role)
+    clock = Clock()
+    made._known._clock = clock
+    return Engine(made, clock)
+
+
+def turn(tokens: int) -> list[int]:
+    return list(range(tokens))
+
+
+def test_a_turn_of_a_conversation_that_hbm_has_goes_on_without_lmcache(module: Any) -> None:
+    one = engine(module)
+    assert one.request(turn(1000), hbm=0)[2], "the first turn must be asked about"
+    found, tracker, asked = one.request(turn(1250), hbm=1120)
+    assert (found, asked) == (0, False)
+    # Three whole chunks of the first turn were stored then; what follows them is stored now.
+    assert tracker.num_stored_tokens == 768
+    assert {prefix(Request("x", turn(1250)), n) for n in (1, 2, 3, 4)} <= one.lmcache.has
+
+
+def test_a_conversation_is_asked_about_again_after_the_seconds_however_often_it_went_on(module: Any) -> None:
+    one = engine(module)
+    one.request(turn(1000), hbm=0)
+    asked = []
+    for length in range(1100, 1700, 100):
+        one.clock.now += 7
+        asked.append(one.request(turn(length), hbm=length - 100)[2])
+    assert asked == [False, False, False, False, True, False]
+
+
+def test_what_lmcache_lost_meanwhile_is_stored_again_when_it_is_asked(module: Any) -> None:
+    one = engine(module)
+    one.request(turn(1000), hbm=0)
+    one.lmcache.has.clear()
+    one.clock.now += 31
+    _, tracker, asked = one.request(turn(1100), hbm=1000)
+    assert (asked, tracker.num_stored_tokens) == (True, 0)
+    assert len(one.lmcache.has) == 4
+
+
+@pytest.mark.parametrize(
+    ("known", "tokens", "hbm", "asked"),
+    [
+        (1100, 1100, 1024, False),  # Four chunks, all of them in HBM.
+        (800, 1100, 784, False),  # LMCache could add 240 tokens: less than a chunk.
+        (800, 1100, 768, True),  # It could add a chunk.
+        (1100, 1100, 0, True),
+        (1100, 1100, 784, True),  # It is known to have what HBM lacks.
+        (1100, 200, 0, False),  # No whole chunk: it cannot have it.
+    ],
+)
+def test_it_is_asked_where_it_could_add_a_chunk(module: Any, known: int, tokens: int, hbm: int, asked: bool) -> None:
+    one = engine(module)
+    one.request(turn(known), hbm=0)
+    assert one.request(turn(tokens), hbm=hbm)[2] is asked
+
+
+def test_another_beginning_is_another_prefix(module: Any) -> None:
+    one = engine(module)
+    one.request(turn(1000), hbm=0)
+    assert one.request([7, *turn(999)], hbm=992)[2]
+
+
+def test_it_is_asked_about_everything_where_that_is_wanted(module: Any) -> None:
+    one = engine(module, 0)
+    one.request(turn(1000), hbm=0)
+    assert one.request(turn(1000), hbm=992)[2]
+    assert one.request(turn(100), hbm=0)[2]
+
+
+def test_what_waits_for_its_eviction_is_not_taken_for_stored(module: Any) -> None:
+    one = engine(module, lazy=True)
+    one.request(turn(1000), hbm=0)
+    assert one.request(turn(1000), hbm=992)[2]
+
+
+def test_an_lmcache_that_was_away_is_asked_again(module: Any) -> None:
+    one = engine(module)
+    one.request(turn(1000), hbm=0)
+    one.lmcache.is_healthy = False
+    assert one.request(turn(1000), hbm=992)[0] == 0
+    one.lmcache.is_healthy = True
+    assert one.request(turn(1000), hbm=992)[2]
+
+
+def test_what_ended_while_lmcache_was_away_is_not_taken_for_stored(module: Any) -> None:
+    one = engine(module)
+    one.lmcache.is_healthy = False
+    one.request(turn(1000), hbm=0)
+    one.lmcache.is_healthy = True
+    assert one.request(turn(1000), hbm=992)[2]
+
+
+def test_an_emptied_cache_is_asked_again(module: Any) -> None:
+    one = engine(module)
+    one.request(turn(1000), hbm=0)
+    assert one.connector.reset_cache() is True
+    assert one.connector.emptied
+    assert one.request(turn(1000), hbm=992)[2]
+
+
+def test_a_request_that_lost_its_blocks_in_hbm_while_it_waited_is_asked_about_from_its_beginning(module: Any) -> None:
+    one = engine(module)
+    one.request(turn(1000), hbm=0)
+    waiting = Request("w", turn(1100))
+    assert one.connector.get_num_new_matched_tokens(waiting, 1024) == (0, False)
+    one.lmcache.has.clear()
+    assert one.connector.get_num_new_matched_tokens(waiting, 0) == (0, False)
+    assert "w" in one.lmcache.asked
+    assert one.connector.request_trackers["w"].num_stored_tokens == 0
+    # LMCache holds what it found until it is told: once asked, always asked.
+    assert one.connector.get_num_new_matched_tokens(waiting, 1024) == (0, False)
+    assert one.lmcache.asked.count("w") == 2
+
+
+def test_a_request_that_was_preempted_is_asked_about(module: Any) -> None:
+    one = engine(module)
+    one.request(turn(1000), hbm=0)
+    back = Request("p", turn(1000), Status.PREEMPTED)
+    one.connector.get_num_new_matched_tokens(back, 992)
+    assert "p" in one.lmcache.asked
+
+
+def test_a_request_with_wishes_of_its_own_is_asked_about(module: Any) -> None:
+    one = engine(module)
+    one.request(turn(1000), hbm=0)
+    own = Request("o", turn(1000))
+    one.connector._get_or_create_request_tracker(own).request_configs = {"lmcache.tag": "t"}
+    one.connector.get_num_new_matched_tokens(own, 992)
+    assert "o" in one.lmcache.asked
+
+
+def test_nothing_of_a_request_is_kept_after_its_end(module: Any) -> None:
+    one = engine(module)
+    for length in range(300, 3000, 100):
+        one.request(turn(length), hbm=length - 100)
+    assert (one.connector._asked_at, one.connector._asking) == ({}, set())
