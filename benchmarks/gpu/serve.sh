@@ -3,6 +3,7 @@
 #
 #   8b       Llama-3.1-8B's shape with 12 GiB of KV     8b2   the same on two GPUs
 #   8b-long  as many conversations as the first of them matter little, once
+#   8b-clients  few of them, through LMCache's own client and as the proof of concept had it, which take four times as long
 #   32b      a dense 32B with 8 GiB of KV               tiny  the rehearsal, without a GPU
 #
 # A call goes on where the last one stopped (--resume): what is measured is in the journal, which comes back and can be
@@ -14,14 +15,16 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 shape=${1:-}
 name=serve-$shape${KV_AS:+-$KV_AS} phase_minutes=4
 case $shape in
-8b | 8b2 | 8b-long)
+8b | 8b2 | 8b-long | 8b-clients)
     # 128 KiB of KV a token. The 50 conversations at a time are 19 GB, which DRAM holds; all 110 are 42 GB, which only the
     # store does.
     args=(--model llama-8b-shape --hbm-gib 12 --dram-gib 32 --store-gib 44 --min-load-gbps 4.0)
-    configurations=none,dram+ssd,dram,native,resp,poc
+    configurations=none,dram+ssd,dram,native
     case $shape in
     8b) args+=(--set conversations=110) ;;
     8b2) args+=(--set conversations=110 --replicas 2) && configurations=none,dram+ssd ;;
+    # As few as still do not fit in HBM.
+    8b-clients) args+=(--set conversations=40 --set active=40) && configurations=none,dram+ssd,resp,poc ;;
     # What the second pass would find does not fit on the hosts that were had.
     8b-long) args+=(--set conversations=300 --passes cold) && configurations=none,dram+ssd,dram phase_minutes=6 ;;
     esac
@@ -41,7 +44,7 @@ tiny)
     configurations=none,dram+ssd,dram,resp
     ;;
 *)
-    echo "serve.sh: SHAPE is '$shape'; allowed: 8b, 8b2, 8b-long, 32b, tiny" >&2
+    echo "serve.sh: SHAPE is '$shape'; allowed: 8b, 8b2, 8b-long, 8b-clients, 32b, tiny" >&2
     exit 2
     ;;
 esac

@@ -70,7 +70,8 @@ def test_each_script_parses(script: str) -> None:
 @pytest.mark.parametrize(
     ("shape", "names"),
     [
-        ("8b", ["none", "dram+ssd", "dram", "native", "resp", "poc"]),
+        ("8b", ["none", "dram+ssd", "dram", "native"]),
+        ("8b-clients", ["none", "dram+ssd", "resp", "poc"]),
         ("32b", ["none", "dram+ssd", "dram"]),
         ("8b2", ["none", "dram+ssd"]),
         ("8b-long", ["none", "dram+ssd", "dram"]),
@@ -124,7 +125,7 @@ def test_what_comes_back_is_little_and_plain(tmp_path: Path) -> None:
 def test_an_unknown_shape_is_refused_with_what_is_allowed(tmp_path: Path) -> None:
     done = run(tmp_path, "serve.sh", "70b")
     assert done.returncode == 2
-    assert "SHAPE is '70b'; allowed: 8b, 8b2, 8b-long, 32b, tiny" in done.stderr
+    assert "SHAPE is '70b'; allowed: 8b, 8b2, 8b-long, 8b-clients, 32b, tiny" in done.stderr
 
 
 def test_the_raw_tier_is_asked_for_in_words_that_bench_takes(tmp_path: Path) -> None:
