@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from kvstrata.bench.cli import app
 from kvstrata.bench.errors import BenchError
-from kvstrata.bench.gpu_page import committed, scaling, targets
+from kvstrata.bench.gpu_page import committed, overview, scaling, targets
 from kvstrata.bench.gpu_page.files import read_sources, stem_of
 from kvstrata.bench.gpu_page.page import Page, make
 from kvstrata.bench.serving import report as reports
@@ -118,6 +119,7 @@ def test_only_the_tiers_as_a_site_has_them_are_judged(name: str, counts: bool) -
 
 def test_the_page_has_every_part(page: Page) -> None:
     for part in (
+        "| gpu-8b | 1 x NVIDIA H100 80GB HBM3 | poc (40 conversations, 20 at once), cold |",
         "| gpu-8b | dram+ssd | output tokens/s, poc, cold | >= 1.40x | 0.67x | NO |",
         "## gpu-8b: llama-8b-shape on NVIDIA H100 80GB HBM3",
         "| versions | vllm 0.31.0, lmcache 0.5.6 |",
@@ -191,6 +193,31 @@ def test_without_break_even_nothing_is_said_to_be_cut() -> None:
     assert cold.cells() == ["dram+ssd", "poc, cold", "off", "3.00", "100", "-", "-", "-"]
 
 
+# -- at a glance -------------------------------------------------------------------------------------
+
+
+def test_a_glance_tells_what_was_served_beside_vllm_alone_in_each_pass() -> None:
+    report = reports.make(pages.record(SLOW))
+    lines = overview.lines([("run", report)])
+    assert len(lines) == 4
+    alone, tiers = (
+        next(row for row in report.of("poc", "warm") if row.configuration == name).by_round[1]
+        for name in ("none", "dram+ssd")
+    )
+    assert alone.ttft_p95 is not None
+    assert tiers.ttft_p95 is not None
+    assert lines[-1].endswith(
+        f", warm | {alone.output_per_s:,.0f} | {tiers.output_per_s:,.0f} | 0.67x "
+        f"| {alone.ttft_p95 * 1e3:,.0f} | {tiers.ttft_p95 * 1e3:,.0f} | 1.50x |"
+    )
+
+
+def test_a_run_without_vllm_alone_is_not_in_it() -> None:
+    record = pages.record()
+    record.phases = [phase for phase in record.phases if phase.configuration != "none"]
+    assert overview.lines([("run", reports.make(record))]) == []
+
+
 # -- several engines ---------------------------------------------------------------------------------
 
 
@@ -207,6 +234,33 @@ def test_two_engines_are_compared_with_one_that_served_the_same() -> None:
     assert any(line.startswith("| strange: dram |") and "not measured" in line for line in lines)
     assert "| two: none, round 1 | poc, cold | vllm:1 | 0 | 512 | 0 |" in lines
     assert scaling.lines(runs[:1]) == []
+
+
+def other_cards(record: Record) -> None:
+    record.stack["gpu_names"] = ["NVIDIA H200, 143771 MiB, 580.159.04"]
+
+
+def other_settings(record: Record) -> None:
+    configurations: Any = record.plan["configurations"]
+    for configuration in configurations:
+        configuration["hbm_gib"] = 1.0
+
+
+@pytest.mark.parametrize("change", [other_cards, other_settings])
+def test_engines_on_other_cards_or_with_other_settings_are_not_compared(change: Callable[[Record], None]) -> None:
+    one, two = pages.record(), pages.record()
+    two.stack["replicas"] = 2
+    change(one)
+    rows = [line for line in scaling.lines([("one", reports.make(one)), ("two", reports.make(two))]) if "| 2 |" in line]
+    assert rows
+    assert all(row.endswith("| not measured | - |") for row in rows)
+
+
+def test_another_driver_is_no_other_card() -> None:
+    one, two = pages.record(), pages.record()
+    two.stack |= {"replicas": 2, "gpus": 2, "gpu_names": ["NVIDIA H100 80GB HBM3, 81559 MiB, 1.0"] * 2}
+    lines = scaling.lines([("one", reports.make(one)), ("two", reports.make(two))])
+    assert any(line.startswith("| two: none | poc, cold | 2 |") and line.endswith(" (one) | 1.00x |") for line in lines)
 
 
 # -- files -------------------------------------------------------------------------------------------
@@ -232,6 +286,13 @@ def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, text: str
     with pytest.raises(BenchError, match=re.escape(said)) as caught:
         read_sources([path])
     assert str(path) in str(caught.value)
+
+
+def test_runs_are_in_the_order_of_their_names_without_ending(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{stem}.json" for stem in ("gpu-8b2", "gpu-8b-long", "gpu-8b")]
+    for path in paths:
+        path.write_text("{}")
+    assert [source.stem for source in read_sources(paths)] == ["gpu-8b", "gpu-8b-long", "gpu-8b2"]
 
 
 def test_a_run_that_is_there_twice_is_refused(tmp_path: Path) -> None:

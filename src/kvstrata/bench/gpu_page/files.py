@@ -36,12 +36,12 @@ def stem_of(path: Path) -> str:
 
 
 def read_sources(paths: Sequence[Path]) -> list[Source]:
-    """Return the files by name.
+    """Return the files in the order of their stems.
 
     Raises:
         BenchError: one cannot be read, holds no object with a schema, or two have the same stem.
     """
-    found = [_source(path) for path in sorted(paths, key=lambda path: path.name)]
+    found = sorted(map(_source, paths), key=lambda source: source.stem)
     stems = [source.stem for source in found]
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
         raise BenchError(f"{', '.join(twice)}: two files; allowed: each run once, packed or not")

@@ -1,4 +1,4 @@
-"""The whole page: targets first, then each run, the raw tier, several GPUs, and what else there is."""
+"""The whole page: the runs at a glance, targets, then each run, the raw tier, several GPUs, and what else there is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kvstrata.bench import l2_results, l2_text, markdown, results, summary
-from kvstrata.bench.gpu_page import scaling, serving, targets
+from kvstrata.bench.gpu_page import overview, scaling, serving, targets
 from kvstrata.bench.gpu_page.files import Source, read_sources, records
 from kvstrata.bench.gpu_page.plots import FOLDER, Plot
 from kvstrata.bench.gpu_page.targets import Target
@@ -54,6 +54,7 @@ def make(paths: Sequence[Path], command: str) -> Page:
         "measured, [bench-l2.md](bench-l2.md) the same of the raw tier, [plan.md](plan.md) how predictions are made. "
         "While all were under way: without a run's end, when fewer conversations are left than are held at once.",
     ]
+    lines += _overview(made)
     if judged:
         lines += _targets([target for found in judged.values() for target in found])
     drawn: list[Plot] = []
@@ -68,6 +69,12 @@ def make(paths: Sequence[Path], command: str) -> Page:
     lines += _scaling(made)
     lines += _others(sources)
     return Page("\n".join(lines) + "\n", {plot.name: plot.svg for plot in drawn})
+
+
+def _overview(made: Sequence[tuple[Source, Report]]) -> Iterator[str]:
+    found = overview.lines([(source.stem, report) for source, report in made])
+    if found:
+        yield from ("", "## At a glance", "", *found)
 
 
 def _targets(found: Sequence[Target]) -> Iterator[str]:

@@ -1,10 +1,15 @@
-"""Several engines behind a router against one of them, where runs of both served the same model and load."""
+"""Several engines behind a router against one of them.
+
+Only where a run of one engine served the same model the same load, with the same settings, on the same kind of GPU: a
+ratio across cards says more of the cards than of the router.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from kvstrata.bench.serving import counters
+from kvstrata.bench.serving.figures import Row
 from kvstrata.bench.serving.model import Json
 from kvstrata.bench.serving.report import Report
 from kvstrata.bench.serving.report_markdown import table
@@ -17,7 +22,13 @@ def lines(runs: Sequence[tuple[str, Report]]) -> list[str]:
     several = [(stem, report) for stem, report in runs if replicas(report) > 1]
     if not several:
         return []
-    return [*_against_one(several, runs), "", *_by_engine(several)]
+    return [
+        "One engine: a run of the same load with the same settings, on the same kind of GPU.",
+        "",
+        *_against_one(several, runs),
+        "",
+        *_by_engine(several),
+    ]
 
 
 def replicas(report: Report) -> int:
@@ -26,35 +37,57 @@ def replicas(report: Report) -> int:
     return found if isinstance(found, int) else 1
 
 
+def cards(report: Report) -> list[str]:
+    """Return the GPUs of a run: nvidia-smi's names, without memory and driver."""
+    names, used = report.record.stack.get("gpu_names"), report.record.stack.get("gpus")
+    found = [str(name).partition(",")[0] for name in names] if isinstance(names, list) else []
+    return found[: used if isinstance(used, int) else None]
+
+
 def _against_one(several: Sequence[tuple[str, Report]], runs: Sequence[tuple[str, Report]]) -> Iterator[str]:
     rows = []
     for stem, report in several:
-        single = next((each for each in runs if replicas(each[1]) == 1 and _same(each[1], report)), None)
         for row in report.rows:
             mine = row.spread("output_per_s")
-            one = None
-            if single:
-                alike = [r for r in single[1].of(row.workload, row.pass_) if r.configuration == row.configuration]
-                one = alike[0].spread("output_per_s") if alike else None
+            single = _of_one(report, row, runs)
             rows.append(
                 [
                     f"{stem}: {row.configuration}",
                     f"{row.workload}, {row.pass_}",
                     str(replicas(report)),
                     f"{mine.median:.1f}" if mine else "-",
-                    f"{one.median:.1f} ({single[0]})" if one and single else "not measured",
-                    f"{mine.median / one.median:.2f}x" if mine and one and one.median else "-",
+                    f"{single[1]:.1f} ({single[0]})" if single else "not measured",
+                    f"{mine.median / single[1]:.2f}x" if mine and single and single[1] else "-",
                 ]
             )
     yield from table(("run", "workload, pass", "engines", "output tokens/s", "of one engine", "ratio"), rows)
 
 
+def _of_one(report: Report, row: Row, runs: Sequence[tuple[str, Report]]) -> tuple[str, float] | None:
+    """Return the run of one engine that a row is compared with, and its output tokens/s; None without one."""
+    for stem, other in runs:
+        if replicas(other) > 1 or not _same(other, report):
+            continue
+        if _settings(other, row.configuration) != _settings(report, row.configuration):
+            continue
+        for alike in other.of(row.workload, row.pass_):
+            if alike.configuration == row.configuration and (spread := alike.spread("output_per_s")):
+                return stem, spread.median
+    return None
+
+
 def _same(one: Report, other: Report) -> bool:
-    """Whether two runs served the same model the same load."""
+    """Whether two runs served the same model the same load, on the same kind of GPU."""
     a, b = one.record, other.record
     loads = [[(w["name"], w["seed"], w["parameters"]) for w in _workloads(report)] for report in (one, other)]
     names = [m.get("name") if isinstance(m := r.stack.get("model"), dict) else m for r in (a, b)]
-    return names[0] == names[1] and loads[0] == loads[1]
+    return names[0] == names[1] and loads[0] == loads[1] and set(cards(one)) == set(cards(other))
+
+
+def _settings(report: Report, configuration: str) -> Mapping[str, Json] | None:
+    found = report.record.plan.get("configurations")
+    entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    return next((entry for entry in entries if entry.get("name") == configuration), None)
 
 
 def _workloads(report: Report) -> list[dict[str, Json]]:
