@@ -72,9 +72,44 @@ def test_a_slow_endpoint_is_cut_off_whole_and_counted(cutting: BreakEven) -> Non
     }
 
 
-def test_an_endpoint_that_was_never_measured_is_given_the_benefit_of_the_doubt(cutting: BreakEven) -> None:
-    assert cutting.keep([{0: GB}] * 3, sources(None)) == 3
-    assert not cutting.cutting
+def test_of_an_endpoint_that_was_never_measured_as_much_passes_as_measures_it(clock: Clock) -> None:
+    made = BreakEven(1.0)
+    chunk = 8 << 20
+    assert made.keep([{0: chunk}] * 3, sources(None)) == 3
+    # What came before counts: the prompts of one moment are not all let through.
+    assert made.keep([{0: chunk}] * 3, sources(None)) == 1
+    assert made.keep([{0: chunk}] * 3, sources(None)) == 0
+    assert (made.cutting, made.probes, made.cut_chunks) == (False, 0, 5)
+    # Once it is measured its rate decides.
+    assert made.keep([{0: chunk}] * 3, sources(2)) == 3
+
+
+def test_a_chunk_larger_than_a_measurement_passes_alone(clock: Clock) -> None:
+    made = BreakEven(1.0)
+    assert [made.keep([{0: GB}] * 3, sources(None)) for _ in range(2)] == [1, 0]
+
+
+def test_what_passed_and_measured_nothing_is_tried_again(clock: Clock) -> None:
+    made = BreakEven(1.0)
+    answers = []
+    for _ in range(5):
+        answers.append(made.keep([{0: GB}], sources(None)))
+        clock.now += 0.6
+    assert answers == [1, 0, 0, 0, 1]
+
+
+def test_each_endpoint_is_measured_by_itself(clock: Clock) -> None:
+    made = BreakEven(1.0)
+    parts = [{0: GB}, {1: GB}, {2: GB}, {0: GB}]
+    # The measured one passes as it is; of the two others one chunk each, and nothing behind a second one.
+    assert made.keep(parts, sources(None, 10, None)) == 3
+    assert made.keep(parts[1:], sources(None, 10, None)) == 1
+
+
+def test_what_is_slow_is_cut_though_another_was_never_measured(clock: Clock) -> None:
+    made = BreakEven(1.0)
+    assert made.keep([{0: GB}, {1: GB}], sources(0.4, None)) == 0
+    assert made.cutting
 
 
 def test_what_was_asked_for_before_is_waited_for_first(cutting: BreakEven) -> None:
@@ -176,4 +211,14 @@ def test_what_is_kept_arrives_no_later_than_it_computes_and_nothing_longer_would
 
     kept = made.keep(parts, known)
     assert in_time(kept, 1e-9)
-    assert not any(in_time(count, -1e-9) for count in range(kept + 1, len(parts) + 1))
+    # Behind the first part of an endpoint without a rate that is beyond a measurement nothing is let through.
+    end = next((n for n in range(len(parts)) if beyond_a_measurement(parts[: n + 1], rates)), len(parts))
+    assert not any(in_time(count, -1e-9) for count in range(kept + 1, end + 1))
+    assert kept <= end
+
+
+def beyond_a_measurement(parts: list[dict[int, int]], rates: list[float | None]) -> bool:
+    return any(
+        rates[endpoint] is None and sum(part.get(endpoint, 0) for part in parts[:-1]) >= breakeven._PROBE_BYTES
+        for endpoint in parts[-1]
+    )

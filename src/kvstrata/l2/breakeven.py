@@ -35,7 +35,8 @@ class BreakEven:
     """The decision, with hysteresis: once it cuts, loading must be 15 % faster than computing before it stops.
 
     A cut lookup loads nothing, so nothing would ever be measured again: now and then one lookup passes with as many
-    chunks as a measurement needs.
+    chunks as a measurement needs. Of an endpoint that was never measured as many pass, and no more until it is: after a
+    start many prompts arrive at once, and all would wait for it, however slow it is.
     """
 
     def __init__(self, min_load_gbps: float) -> None:
@@ -45,6 +46,8 @@ class BreakEven:
         self._probe_from = 0.0
         self._lookups = 0
         """Lookups that were cut since the last probe."""
+        self._tried: dict[int, tuple[float, int]] = {}
+        """For each endpoint without a rate until when no more of it passes, and the bytes that did."""
         self.cutting = False
         self.cut_chunks = 0
         self.cut_bytes = 0
@@ -61,11 +64,12 @@ class BreakEven:
         if not self._compute or not parts:
             return len(parts)
         with self._lock:
-            kept = self._longest(parts, sources, self._compute * (_MARGIN if self.cutting else 1.0))
-            if kept < len(parts):
+            kept, measured = self._longest(parts, sources, self._compute * (_MARGIN if self.cutting else 1.0))
+            self._try(parts[:kept], sources)
+            if kept < len(parts) and measured:
                 kept = max(kept, self._probe(parts, sources))
                 self.cutting = True
-            else:
+            elif kept == len(parts):
                 self.cutting = False
             self.cut_chunks += len(parts) - kept
             self.cut_bytes += sum(sum(part.values()) for part in parts[kept:])
@@ -95,9 +99,28 @@ class BreakEven:
         self.probes += 1
         return count
 
-    def _longest(self, parts: Sequence[Mapping[int, int]], sources: Mapping[int, Source], allowed: float) -> int:
-        """Return the largest number of chunks whose arrival is no later than `bytes / compute rate`."""
+    def _try(self, parts: Sequence[Mapping[int, int]], sources: Mapping[int, Source]) -> None:
+        """Count what passes of endpoints without a rate; what LMCache does not load after all, does so for a while."""
+        for part in parts:
+            for endpoint, size in part.items():
+                if sources[endpoint].bytes_per_s is None:
+                    until, passed = self._trial(endpoint)
+                    self._tried[endpoint] = until, passed + size
+
+    def _trial(self, endpoint: int) -> tuple[float, int]:
+        now = time.monotonic()
+        until, passed = self._tried.get(endpoint, (0.0, 0))
+        return (until, passed) if now < until else (now + _PROBE_S, 0)
+
+    def _longest(
+        self, parts: Sequence[Mapping[int, int]], sources: Mapping[int, Source], allowed: float
+    ) -> tuple[int, bool]:
+        """Return the largest number of chunks whose arrival is no later than `bytes / compute rate`.
+
+        And whether that is known of those behind: False where an endpoint's rate is waited for.
+        """
         asked: dict[int, int] = {}
+        trial: dict[int, int] = {}
         total = kept = 0
         # The margin shortens the time that loading may take, not the rate itself.
         compute = self._compute * self._compute / allowed
@@ -105,12 +128,16 @@ class BreakEven:
             for endpoint, size in part.items():
                 asked[endpoint] = asked.get(endpoint, sources[endpoint].outstanding) + size
                 total += size
+                if sources[endpoint].bytes_per_s is None:
+                    if self._trial(endpoint)[1] + trial.get(endpoint, 0) >= _PROBE_BYTES:
+                        return kept, False
+                    trial[endpoint] = trial.get(endpoint, 0) + size
             arrival = max(
                 (size / rate if (rate := sources[endpoint].bytes_per_s) else 0.0) for endpoint, size in asked.items()
             )
             if arrival <= total / compute:
                 kept = number
-        return kept
+        return kept, True
 
     def report(self) -> dict[str, object]:
         """Return the state for report_status."""
