@@ -44,8 +44,8 @@ class Row:
     @cache  # noqa: B019 - rows are made once
     def predicted(self) -> Outcome:
         """Return the simulated run: 400 conversations, or the second time that they are held."""
-        # LMCache's own defaults for what comes from the stores, not those of roles/lmcache.
-        setup = Setup(engine(kv_cache_gib=CAP_GIB), self.tiers, 1, 1, 256, retain=False, lookups=8)
+        # LMCache's own defaults for what comes from the stores and its own connector, not those of the roles.
+        setup = Setup(engine(kv_cache_gib=CAP_GIB), self.tiers, 1, 1, 256, retain=False, lookups=8, recheck_s=0.0)
         return held(setup, Workload(), 2 if self.second_pass else 1)
 
 

@@ -132,6 +132,17 @@ def test_lmcache_is_simulated_with_the_flags_that_the_run_gave_it(part: str) -> 
     assert errors(compare(record), "dram+ssd") != errors(as_the_role, "dram+ssd")
 
 
+@pytest.mark.parametrize("told", ["this machine", "a deployed node"])
+def test_a_run_that_did_not_always_ask_lmcache_is_simulated_so(told: str) -> None:
+    record = benched_run.record()
+    always = errors(compare(record), "dram+ssd")
+    transfer = json.dumps({"kv_connector_extra_config": {"kvstrata.recheck_s": 30}})
+    options: dict[str, Json] = {"kv-transfer-config": transfer}
+    given: dict[str, Json] = {"vllm:0": {"options": options}} if told == "this machine" else {"vllm@0.service": options}
+    record.starts = [Start("dram+ssd", 1, 1.0, given)]
+    assert errors(compare(record), "dram+ssd") != always
+
+
 def test_a_measured_rate_goes_before_the_runs_own() -> None:
     found = compare(benched_run.record(), measured=Measured(ssd_gbps=seen(9.0)))
     assert {line.ssd_gbps.value for line in found.blocks[0].lines if line.ssd_gbps} == {9.0}

@@ -97,7 +97,9 @@ def test_every_tier_adds_hits_where_the_one_above_is_small() -> None:
 def test_a_slow_tier_makes_serving_slower_than_none_and_cutting_prevents_that() -> None:
     behind = dram(6)
     slow = (behind, ssd(0.28, behind))
-    alone, hurt, cut = ran(setup(), 60), ran(setup(slow), 60), ran(setup(slow, cut=5.2), 60)
+    # With LMCache's own connector, for which what HBM has waits for the drives as well.
+    always = replace(setup(slow), recheck_s=0.0)
+    alone, hurt, cut = ran(setup(), 60), ran(always, 60), ran(replace(always, min_load_gbps=5.2), 60)
     assert hurt.output_per_s < 0.6 * alone.output_per_s
     assert cut.output_per_s > 0.95 * alone.output_per_s
 
@@ -201,11 +203,34 @@ def test_what_dram_lost_comes_from_the_drives() -> None:
     assert offload.written_chunks == 80
 
 
+@pytest.mark.parametrize(("recheck_s", "think_s", "asked"), [(0.0, 0.0, 2), (30.0, 0.0, 0), (30.0, 1000.0, 2)])
+def test_what_hbm_has_waits_for_no_drive_unless_lmcache_is_asked(recheck_s: float, think_s: float, asked: int) -> None:
+    # DRAM for one chunk, and a drive that needs 0.3 s for each of the others.
+    small = dram(0.04, 10.0)
+    made = replace(setup((small, ssd(0.1, small))), recheck_s=recheck_s)
+    outcome = Simulation(made, ONE, 1, think_s, 1).run(1, 0, to_the_end=True)
+    assert outcome.hbm_tokens > 2000
+    # The first turn is asked about, and nothing is there yet.
+    assert [ttft > 0.5 for ttft in outcome.ttft_s] == [False, *[True] * asked, *[False] * (2 - asked)]
+
+
+def test_what_is_new_is_stored_where_lmcache_was_not_asked() -> None:
+    behind = dram(100, 10.0)
+    asked, not_asked = (
+        Simulation(replace(setup((behind, ssd(1.0, behind))), recheck_s=recheck_s), ONE, 1, 0.0, 1)
+        for recheck_s in (0.0, 30.0)
+    )
+    both = [one.run(1, 0, to_the_end=True).written_bytes for one in (asked, not_asked)]
+    assert both[0] == both[1] > 0
+
+
 def test_lmcache_is_told_what_the_role_tells_it() -> None:
     flags = yaml.safe_load((PROJECT / "roles" / "lmcache" / "vars" / "main.yml").read_text())["_lmcache_flags"]
     made = setup(())
     assert flags["--l2-prefetch-policy"] == ("retain" if made.retain else "default")
     assert flags["--l2-prefetch-max-in-flight"] == made.lookups
+    engines = yaml.safe_load((PROJECT / "roles" / "vllm" / "defaults" / "main.yml").read_text())
+    assert engines["vllm_lmcache_recheck_s"] == made.recheck_s
 
 
 @pytest.mark.parametrize(("retain", "to_load"), [(True, 0), (False, 64)])
@@ -261,7 +286,7 @@ def test_what_waits_begins_when_a_place_is_free_however_late_one_asks() -> None:
 
 def test_more_lookups_at_once_keep_drams_hits_from_waiting_for_the_drives() -> None:
     behind = dram(32)
-    made, load = setup((behind, ssd(1.9, behind))), Workload("twice", 110, 50)
+    made, load = replace(setup((behind, ssd(1.9, behind))), recheck_s=0.0), Workload("twice", 110, 50)
     few, many = (held(replace(made, lookups=lookups), load, passes=2).quantile(0.5) for lookups in (2, 32))
     assert many < 0.9 * few
 

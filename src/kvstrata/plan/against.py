@@ -12,6 +12,7 @@ everything is predicted once more with the MFU that fits those: what is still of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
@@ -172,6 +173,7 @@ class _Run:
     def _as_told(self, case: Case, setup: Setup) -> Setup:
         """Return the setup with what LMCache was told of loads from its stores, where the run says what that was."""
         options = next((each.options for each in self._record.starts if each.configuration == case.configuration), {})
+        setup = replace(setup, recheck_s=_recheck_s(options))
         # On this machine it is named so; on a deployed node by its unit.
         told = options.get("lmcache", options.get("lmcache.service"))
         if not isinstance(told, Mapping):
@@ -250,3 +252,13 @@ class _Run:
     def _tiers_rate(self, case: Case) -> Figure | None:
         tiers = self._tiers(case) or ()
         return next((tier.limits[0][1] for tier in tiers if tier.name is TierName.SSD), None)
+
+
+def _recheck_s(options: Mapping[str, Any]) -> float:
+    """Return for how long LMCache was not asked again about what HBM had; a run of before that was possible: 0."""
+    for told in options.values():
+        # On this machine beside the environment; of a deployed node the options alone.
+        engine = told.get("options", told) if isinstance(told, Mapping) else {}
+        if isinstance(transfer := engine.get("kv-transfer-config"), str):
+            return float(json.loads(transfer).get("kv_connector_extra_config", {}).get("kvstrata.recheck_s", 0.0))
+    return 0.0

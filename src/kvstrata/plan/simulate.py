@@ -50,6 +50,8 @@ class Setup:
     """Whether DRAM keeps what it got from the drives: LMCache's --l2-prefetch-policy, as roles/lmcache sets it."""
     lookups: int = 32
     """Requests that LMCache looks up at once, until they are loaded: its --l2-prefetch-max-in-flight, likewise."""
+    recheck_s: float = 30.0
+    """For how long it is not asked again about what HBM has: vllm_lmcache_recheck_s of roles/vllm; 0: it always is."""
 
     def chunks(self, name: TierName) -> int:
         """Return how many chunks this replica's share of a tier holds."""
@@ -107,6 +109,8 @@ class _Request:
     prefix: Prefix = field(default_factory=lambda: Prefix((), 1))
     found: Found = field(default_factory=lambda: Found(0, 0, 0))
     position: int = 0
+    stored: int | None = None
+    """Of a request about which LMCache is not asked: the tokens that it has of the prompt."""
 
     @property
     def total(self) -> int:
@@ -139,6 +143,8 @@ class Simulation:
         self._blocked: deque[_Request] = deque()
         self._ready: deque[_Request] = deque()
         self._running: list[tuple[int, int, _Request]] = []
+        self._asked: dict[int, float] = {}
+        """When LMCache was last asked about a conversation."""
         self._left: dict[int, tuple[int, Iterator[Turn]]] = {}
         self._held: list[list[Turn]] = []
         self._number = self._context = self._steps = self._begun = self._written = 0
@@ -213,8 +219,16 @@ class Simulation:
         for request in self._line.over(known):
             self._offload.loaded(request.conversation, request.prefix)
             self._blocked.append(request)
-        while self._blocked and self._start(self._blocked[0]):
-            self._blocked.popleft()
+        while self._blocked:
+            request = self._blocked[0]
+            if request.stored is not None and not self._goes_on(request):
+                # It lost its blocks in HBM while it waited.
+                request.stored = None
+                self._ask(self._blocked.popleft())
+            elif self._start(request):
+                self._blocked.popleft()
+            else:
+                break
         while self._loading and self._loading[0][0] <= known:
             self._ready.append(heapq.heappop(self._loading)[2])
 
@@ -226,7 +240,23 @@ class Simulation:
         return min(times, default=None)
 
     def _look_up(self, request: _Request) -> None:
+        """Let a request go on that HBM has, as kvstrata.node.hbm_first judges it; ask about the others."""
+        if self._goes_on(request):
+            self._blocked.append(request)
+        else:
+            self._ask(request)
+
+    def _goes_on(self, request: _Request) -> bool:
+        chunk, here = self._setup.chunk_tokens, self._hbm.held(request.conversation)
+        fresh = self._now - self._asked.get(request.conversation, float("-inf")) < self._setup.recheck_s
+        if not fresh or request.turn.prompt // chunk * chunk - here >= chunk:
+            return False
+        request.stored = here // chunk * chunk
+        return True
+
+    def _ask(self, request: _Request) -> None:
         """Ask the tiers, and the drives for what DRAM lacks: before there is room in HBM, and whatever that has."""
+        self._asked[request.conversation] = self._now
         request.prefix = self._cut(self._offload.look_up(request.conversation, request.turn.prompt))
         delivery_s = request.prefix.to_load * self._bytes * self._per_byte[TierName.SSD]
         self._line.join(self._now, delivery_s, request)
@@ -293,7 +323,8 @@ class Simulation:
 
     def _first_token(self, request: _Request) -> None:
         turn, found = request.turn, request.found
-        self._offload.take(request.conversation, turn.prompt, request.prefix.reach)
+        reach = request.prefix.reach if request.stored is None else request.stored
+        self._offload.take(request.conversation, turn.prompt, reach)
         self._context += turn.prompt
         self._number += 1
         heapq.heappush(self._running, (self._steps + turn.output - 1, self._number, request))
