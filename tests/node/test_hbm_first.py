@@ -97,6 +97,13 @@ class AskingConnector:
         del self.request_trackers[request.request_id]
         return True, None
 
+    def build_connector_meta(self, scheduler_output: Any) -> Any:
+        self._report_block_allocation_deltas(scheduler_output)
+        return "meta"
+
+    def _report_block_allocation_deltas(self, scheduler_output: Any) -> None:
+        raise AssertionError("LMCache was told of blocks")
+
     def reset_cache(self) -> bool | None:
         self.emptied = True
         return True
@@ -296,6 +303,10 @@ def test_a_request_with_wishes_of_its_own_is_asked_about(module: Any) -> None:
     one.connector._get_or_create_request_tracker(own).request_configs = {"lmcache.tag": "t"}
     one.connector.get_num_new_matched_tokens(own, 992)
     assert "o" in one.lmcache.asked
+
+
+def test_lmcache_is_told_nothing_of_blocks_in_hbm(module: Any) -> None:
+    assert engine(module).connector.build_connector_meta(None) == "meta"
 
 
 def test_nothing_of_a_request_is_kept_after_its_end(module: Any) -> None:

@@ -100,7 +100,7 @@ class BreakEven:
         return count
 
     def _try(self, parts: Sequence[Mapping[int, int]], sources: Mapping[int, Source]) -> None:
-        """Count what passes of endpoints without a rate; what LMCache does not load after all, does so for a while."""
+        """Count what passes of endpoints without a rate. It counts for a while: LMCache may have it in DRAM already."""
         for part in parts:
             for endpoint, size in part.items():
                 if sources[endpoint].bytes_per_s is None:

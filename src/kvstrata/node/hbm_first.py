@@ -13,6 +13,10 @@ conversation is still asked about every so often, by which LMCache's LRU sees it
 meanwhile is stored again. 0 asks about every prompt, as LMCache does by itself.
 
 What is skipped here changes which chunks are stored and when, never what a request computes with.
+
+It also tells LMCache nothing of the blocks that vLLM gives to requests. That was a message in nearly every step, sent
+by a thread which takes Python's lock from the engine's own; LMCache makes of it how long blocks live in HBM
+(lmcache_mp_l0_block_*), which nothing here reads.
 """
 
 from typing import Any
@@ -70,6 +74,9 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
                 self._known.keep(prefix, moment)
         finished: tuple[bool, dict[str, Any] | None] = super().request_finished(request, block_ids)
         return finished
+
+    def _report_block_allocation_deltas(self, scheduler_output: Any) -> None:
+        """Send nothing."""
 
     def reset_cache(self) -> bool | None:
         """Forget what LMCache had."""
