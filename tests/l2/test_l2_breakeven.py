@@ -18,6 +18,12 @@ class Clock:
     now = 1000.0
 
 
+def kept(judge: BreakEven, parts: list[dict[int, int]], known: dict[int, Source]) -> int:
+    """Return how many chunks of a lookup with one row pass."""
+    (count,) = judge.keep([parts], known)
+    return count
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
@@ -29,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def cutting(clock: Clock) -> BreakEven:
     """One that computes at 1 GB/s and has just begun to cut, one chunk."""
     made = BreakEven(1.0)
-    assert made.keep([{0: GB}], {0: Source(0.5 * GB, 0)}) == 0
+    assert kept(made, [{0: GB}], {0: Source(0.5 * GB, 0)}) == 0
     assert made.cutting
     return made
 
@@ -40,17 +46,17 @@ def sources(*rates: float | None, outstanding: int = 0) -> dict[int, Source]:
 
 def test_switched_off_it_never_cuts() -> None:
     off = BreakEven(0)
-    assert off.keep([{0: GB}] * 10, sources(1e-9)) == 10
+    assert kept(off, [{0: GB}] * 10, sources(1e-9)) == 10
     assert not off.cutting
 
 
 def test_an_empty_prefix_is_kept_as_it_is() -> None:
-    assert BreakEven(1.0).keep([], {}) == 0
+    assert BreakEven(1.0).keep([[], []], {}) == [0, 0]
 
 
 def test_a_prefix_that_loads_faster_than_it_computes_is_kept(clock: Clock) -> None:
     made = BreakEven(1.0)
-    assert made.keep([{0: GB}] * 10, sources(1.01)) == 10
+    assert kept(made, [{0: GB}] * 10, sources(1.01)) == 10
     assert not made.cutting
     assert made.report() == {
         "min_load_gbps": 1.0,
@@ -58,71 +64,86 @@ def test_a_prefix_that_loads_faster_than_it_computes_is_kept(clock: Clock) -> No
         "cut_chunks": 0,
         "cut_bytes": 0,
         "probes": 0,
+        "trials": 0,
     }
 
 
 def test_a_slow_endpoint_is_cut_off_whole_and_counted(cutting: BreakEven) -> None:
-    assert cutting.keep([{0: GB}] * 10, sources(0.99)) == 0
+    assert kept(cutting, [{0: GB}] * 10, sources(0.99)) == 0
     assert cutting.report() == {
         "min_load_gbps": 1.0,
         "cutting": True,
         "cut_chunks": 11,
         "cut_bytes": 11 * GB,
         "probes": 0,
+        "trials": 0,
     }
 
 
-def test_of_an_endpoint_that_was_never_measured_as_much_passes_as_measures_it(clock: Clock) -> None:
+def test_of_an_endpoint_that_was_never_measured_one_lookup_passes_whole(clock: Clock) -> None:
     made = BreakEven(1.0)
-    chunk = 8 << 20
-    assert made.keep([{0: chunk}] * 3, sources(None)) == 3
-    # What came before counts: the prompts of one moment are not all let through.
-    assert made.keep([{0: chunk}] * 3, sources(None)) == 1
-    assert made.keep([{0: chunk}] * 3, sources(None)) == 0
-    assert (made.cutting, made.probes, made.cut_chunks) == (False, 0, 5)
+    assert [kept(made, [{0: GB}] * 3, sources(None)) for _ in range(3)] == [3, 0, 0]
+    assert (made.cutting, made.probes, made.trials, made.cut_chunks) == (False, 0, 1, 6)
     # Once it is measured its rate decides.
-    assert made.keep([{0: chunk}] * 3, sources(2)) == 3
+    assert kept(made, [{0: GB}] * 3, sources(2)) == 3
+    assert kept(made, [{0: GB}] * 3, sources(0.5)) == 0
 
 
-def test_a_chunk_larger_than_a_measurement_passes_alone(clock: Clock) -> None:
-    made = BreakEven(1.0)
-    assert [made.keep([{0: GB}] * 3, sources(None)) for _ in range(2)] == [1, 0]
-
-
-def test_what_passed_and_measured_nothing_is_tried_again(clock: Clock) -> None:
+def test_a_lookup_that_measured_nothing_is_followed_by_another(clock: Clock) -> None:
+    # As where LMCache has all of it in DRAM.
     made = BreakEven(1.0)
     answers = []
-    for _ in range(5):
-        answers.append(made.keep([{0: GB}], sources(None)))
+    for _ in range(8):
+        answers.append(kept(made, [{0: GB}] * 2, sources(None)))
         clock.now += 0.6
-    assert answers == [1, 0, 0, 0, 1]
+    assert answers == [2, 0, 0, 0, 2, 0, 0, 0]
+
+
+def test_the_rows_of_a_lookup_pass_together(clock: Clock) -> None:
+    # LMCache names a prompt's chunks once for each KV rank, and loads those that every rank has.
+    made = BreakEven(1.0)
+    rows = [[{0: GB}] * 3, [{0: GB}, {1: GB}, {0: GB}], [{1: GB}] * 3, [{0: GB}]]
+    assert made.keep(rows, sources(None, None)) == [3, 3, 3, 1]
+    assert made.keep(rows, sources(None, None)) == [0, 0, 0, 0]
+    assert made.trials == 1
 
 
 def test_each_endpoint_is_measured_by_itself(clock: Clock) -> None:
     made = BreakEven(1.0)
-    parts = [{0: GB}, {1: GB}, {2: GB}, {0: GB}]
-    # The measured one passes as it is; of the two others one chunk each, and nothing behind a second one.
-    assert made.keep(parts, sources(None, 10, None)) == 3
-    assert made.keep(parts[1:], sources(None, 10, None)) == 1
+    assert kept(made, [{0: GB}, {1: GB}], sources(None, 10, None)) == 2
+    # Number 2 is on trial now; nothing passes behind the first chunk on number 0.
+    assert kept(made, [{2: GB}, {1: GB}, {0: GB}, {1: GB}], sources(None, 10, None)) == 2
 
 
-def test_what_is_slow_is_cut_though_another_was_never_measured(clock: Clock) -> None:
+def test_what_is_slow_is_cut_and_measured_again_though_another_was_never_measured(clock: Clock) -> None:
     made = BreakEven(1.0)
-    assert made.keep([{0: GB}, {1: GB}], sources(0.4, None)) == 0
+    parts, known = [{0: GB}, {1: GB}, {1: GB}], sources(0.1, None)
+    for _ in range(30):
+        kept(made, parts, known)
+        clock.now += 0.1
     assert made.cutting
+    assert made.probes == 1
+
+
+def test_a_probe_passes_in_every_row(clock: Clock, cutting: BreakEven) -> None:
+    answers = []
+    for _ in range(25):
+        clock.now += 0.1
+        answers.append(cutting.keep([[{0: GB}] * 3, [{0: GB}] * 2], sources(0.5)))
+    assert [answer for answer in answers if answer != [0, 0]] == [[1, 1]]
 
 
 def test_what_was_asked_for_before_is_waited_for_first(cutting: BreakEven) -> None:
     # 3 GB wait at 2 GB/s; n chunks arrive after (3 + n) / 2 s and compute in 0.85 n s: not before n = 5.
-    assert cutting.keep([{0: GB}] * 4, sources(2, outstanding=3 * GB)) == 0
-    assert cutting.keep([{0: GB}] * 5, sources(2, outstanding=3 * GB)) == 5
+    assert kept(cutting, [{0: GB}] * 4, sources(2, outstanding=3 * GB)) == 0
+    assert kept(cutting, [{0: GB}] * 5, sources(2, outstanding=3 * GB)) == 5
 
 
 def test_the_longest_prefix_counts_though_a_shorter_one_would_be_late(clock: Clock) -> None:
     # 1 GB waits at 2 GB/s: one chunk arrives after 1 s = 1 s of computing; two after 1.5 s of 2.
     made = BreakEven(1.0)
-    assert made.keep([{0: GB}], sources(2, outstanding=GB)) == 1
-    assert made.keep([{0: GB // 2}, {0: GB}], sources(2, outstanding=GB)) == 2
+    assert kept(made, [{0: GB}], sources(2, outstanding=GB)) == 1
+    assert kept(made, [{0: GB // 2}, {0: GB}], sources(2, outstanding=GB)) == 2
     assert not made.cutting
 
 
@@ -130,20 +151,20 @@ def test_the_slowest_endpoint_decides(cutting: BreakEven) -> None:
     # Endpoint 1 gives 0.1 GB/s: its tenth of a chunk takes a second.
     parts = [{0: GB}, {0: GB}, {0: 9 * GB // 10, 1: GB // 10}, {1: GB}, {0: GB}]
     # Four chunks: endpoint 1 needs 11 s, computing 4 s. Three: endpoint 1 one second, endpoint 0 2.9 / 2 s.
-    assert cutting.keep(parts, sources(2, 0.1)) == 3
+    assert kept(cutting, parts, sources(2, 0.1)) == 3
     assert cutting.cut_chunks == 1 + 2, "the fixture's, and two of these"
     assert cutting.cut_bytes == 3 * GB
 
 
 def test_once_it_cuts_loading_must_be_15_percent_faster_before_it_stops(clock: Clock, cutting: BreakEven) -> None:
     parts = [{0: GB}] * 4
-    assert cutting.keep(parts, sources(1.1)) == 0
-    assert cutting.keep(parts, sources(1.17)) == 0
-    assert cutting.keep(parts, sources(1.18)) == 4
+    assert kept(cutting, parts, sources(1.1)) == 0
+    assert kept(cutting, parts, sources(1.17)) == 0
+    assert kept(cutting, parts, sources(1.18)) == 4
     assert not cutting.cutting
-    assert cutting.keep(parts, sources(1.01)) == 4, "and now the plain rate counts again"
+    assert kept(cutting, parts, sources(1.01)) == 4, "and now the plain rate counts again"
     clock.now += 0.1
-    assert cutting.keep(parts, sources(0.99)) == 0
+    assert kept(cutting, parts, sources(0.99)) == 0
 
 
 MIB = 1 << 20
@@ -153,8 +174,8 @@ def probed(made: BreakEven, clock: Clock, every_s: float, lookups: int, gbps: fl
     """Return the numbers of the lookups that were let through; each is of four chunks of 16 MiB."""
     found = []
     for number in range(lookups):
-        if kept := made.keep([{0: 16 * MIB}] * 4, sources(gbps)):
-            assert kept == 2, "as much as a measurement needs, and not all of it"
+        if passed := kept(made, [{0: 16 * MIB}] * 4, sources(gbps)):
+            assert passed == 2, "as much as a measurement needs, and not all of it"
             found.append(number)
         clock.now += every_s
     return found
@@ -180,13 +201,13 @@ def test_while_lookups_come_fast_what_is_let_through_takes_a_hundredth_of_the_ti
 
 def test_a_store_that_became_fast_is_seen_and_let_through_whole(clock: Clock, cutting: BreakEven) -> None:
     assert probed(cutting, clock, 1.0, 25) == [24]
-    assert cutting.keep([{0: 16 * MIB}] * 4, sources(3.0)) == 4
+    assert kept(cutting, [{0: 16 * MIB}] * 4, sources(3.0)) == 4
     assert not cutting.cutting
 
 
 def test_a_prefix_shorter_than_a_measurement_is_let_through_whole(clock: Clock, cutting: BreakEven) -> None:
     clock.now += 10
-    answers = [cutting.keep([{0: MIB}], sources(0.5)) for _ in range(30)]
+    answers = [kept(cutting, [{0: MIB}], sources(0.5)) for _ in range(30)]
     assert [number for number, kept in enumerate(answers) if kept] == [24]
 
 
@@ -209,16 +230,6 @@ def test_what_is_kept_arrives_no_later_than_it_computes_and_nothing_longer_would
         )
         return arrival <= sum(asked.values()) / GB * (1 + slack)
 
-    kept = made.keep(parts, known)
-    assert in_time(kept, 1e-9)
-    # Behind the first part of an endpoint without a rate that is beyond a measurement nothing is let through.
-    end = next((n for n in range(len(parts)) if beyond_a_measurement(parts[: n + 1], rates)), len(parts))
-    assert not any(in_time(count, -1e-9) for count in range(kept + 1, end + 1))
-    assert kept <= end
-
-
-def beyond_a_measurement(parts: list[dict[int, int]], rates: list[float | None]) -> bool:
-    return any(
-        rates[endpoint] is None and sum(part.get(endpoint, 0) for part in parts[:-1]) >= breakeven._PROBE_BYTES
-        for endpoint in parts[-1]
-    )
+    passed = kept(made, parts, known)
+    assert in_time(passed, 1e-9)
+    assert not any(in_time(count, -1e-9) for count in range(passed + 1, len(parts) + 1))

@@ -140,12 +140,13 @@ def test_what_a_tier_knows_is_what_prometheus_reads() -> None:
         assert value(samples, "latency_seconds_sum", endpoint=ENDPOINT, stage="server") == pytest.approx(60.0031)
         endpoint.breaker.failed("gone", at_once=True)
         tier.break_even.cutting = True
-        tier.break_even.cut_chunks, tier.break_even.cut_bytes, tier.break_even.probes = 5, 500, 2
+        judged = tier.break_even
+        judged.cut_chunks, judged.cut_bytes, judged.probes, judged.trials = 5, 500, 2, 1
         samples = parsed(registry)
         assert value(samples, "up", endpoint=ENDPOINT) == 0
         assert value(samples, "break_even") == 1
-        cut = [value(samples, f"break_even_{name}_total") for name in ("cut_chunks", "cut_bytes", "probes")]
-        assert cut == [5, 500, 2]
+        cut = [value(samples, f"break_even_{name}_total") for name in ("cut_chunks", "cut_bytes", "probes", "trials")]
+        assert cut == [5, 500, 2, 1]
     finally:
         tier.close()
 

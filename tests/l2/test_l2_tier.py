@@ -319,6 +319,7 @@ def test_where_loading_is_slower_than_computing_the_lookup_is_cut_and_takes_no_l
         "cut_chunks": 4,
         "cut_bytes": 8 * MIB,
         "probes": 0,
+        "trials": 1,
     }
 
 

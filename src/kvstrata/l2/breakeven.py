@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 _MARGIN = 0.85
@@ -21,6 +21,10 @@ _PROBE_S = 2.0
 _PROBE_TIMES = 100
 # As much as all connections to a store ask for at once: less would not show what it can deliver.
 _PROBE_BYTES = 32 << 20
+
+
+Parts = Sequence[Mapping[int, int]]
+"""For each chunk of a prefix, in order, the bytes that it has on each endpoint."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class BreakEven:
     """The decision, with hysteresis: once it cuts, loading must be 15 % faster than computing before it stops.
 
     A cut lookup loads nothing, so nothing would ever be measured again: now and then one lookup passes with as many
-    chunks as a measurement needs. Of an endpoint that was never measured as many pass, and no more until it is: after a
-    start many prompts arrive at once, and all would wait for it, however slow it is.
+    chunks as a measurement needs. Of an endpoint that was never measured one lookup passes as a whole, and no other
+    until it is, or for a while: after a start many prompts come at once, and all would wait for it, however slow it is.
     """
 
     def __init__(self, min_load_gbps: float) -> None:
@@ -46,36 +50,57 @@ class BreakEven:
         self._probe_from = 0.0
         self._lookups = 0
         """Lookups that were cut since the last probe."""
-        self._tried: dict[int, tuple[float, int]] = {}
-        """For each endpoint without a rate until when no more of it passes, and the bytes that did."""
+        self._tried_until: dict[int, float] = {}
+        """For endpoints without a rate: until when no further lookup passes."""
         self.cutting = False
         self.cut_chunks = 0
         self.cut_bytes = 0
         self.probes = 0
         """Lookups that passed, while it cut, to measure."""
+        self.trials = 0
+        """Lookups that passed to give an endpoint its first rate."""
 
-    def keep(self, parts: Sequence[Mapping[int, int]], sources: Mapping[int, Source]) -> int:
-        """Return how many chunks of a found prefix to answer as hits.
+    def keep(self, rows: Sequence[Parts], sources: Mapping[int, Source]) -> list[int]:
+        """Return how many chunks of each found prefix of a lookup to answer as hits.
 
         Args:
-            parts: for each chunk in prefix order, the bytes it has on each endpoint.
-            sources: the endpoints by the same numbers.
+            rows: one for each KV rank and object group of a prompt. LMCache loads a chunk that every row has, so that
+                what passes to measure passes in all of them.
+            sources: the endpoints by the numbers in the rows.
         """
-        if not self._compute or not parts:
-            return len(parts)
+        if not self._compute or not any(rows):
+            return [len(row) for row in rows]
         with self._lock:
-            kept, measured = self._longest(parts, sources, self._compute * (_MARGIN if self.cutting else 1.0))
-            self._try(parts[:kept], sources)
-            if kept < len(parts) and measured:
-                kept = max(kept, self._probe(parts, sources))
+            trial = self._trial(rows, sources)
+            allowed = self._compute * (_MARGIN if self.cutting else 1.0)
+            found = [_longest(row, sources, trial, self._compute, allowed) for row in rows]
+            kept = [each.kept for each in found]
+            if any(each.by_rate < len(row) for each, row in zip(found, rows)):
+                probed = self._probe(rows, sources)
+                kept = [max(count, min(probed, len(row))) for count, row in zip(kept, rows)]
                 self.cutting = True
-            elif kept == len(parts):
+            elif all(count == len(row) for count, row in zip(kept, rows)):
                 self.cutting = False
-            self.cut_chunks += len(parts) - kept
-            self.cut_bytes += sum(sum(part.values()) for part in parts[kept:])
+            for count, row in zip(kept, rows):
+                self.cut_chunks += len(row) - count
+                self.cut_bytes += sum(sum(part.values()) for part in row[count:])
             return kept
 
-    def _probe(self, parts: Sequence[Mapping[int, int]], sources: Mapping[int, Source]) -> int:
+    def _trial(self, rows: Sequence[Parts], sources: Mapping[int, Source]) -> set[int]:
+        """Return the endpoints without a rate that this lookup is let through to measure."""
+        now = time.monotonic()
+        named = {endpoint for row in rows for part in row for endpoint in part}
+        trial = {
+            endpoint
+            for endpoint in named
+            if sources[endpoint].bytes_per_s is None and now >= self._tried_until.get(endpoint, 0.0)
+        }
+        # LMCache may have all of it in DRAM and load nothing: the next one is let through when this is over.
+        self._tried_until |= dict.fromkeys(trial, now + _PROBE_S)
+        self.trials += bool(trial)
+        return trial
+
+    def _probe(self, rows: Sequence[Parts], sources: Mapping[int, Source]) -> int:
         """Return how many chunks to let through to measure; 0 while it is too early for that."""
         now = time.monotonic()
         if not self.cutting:
@@ -87,57 +112,16 @@ class BreakEven:
             return 0
         asked: dict[int, int] = {}
         count = 0
-        for part in parts:
-            if sum(asked.values()) >= _PROBE_BYTES:
-                break
+        while count < max(map(len, rows)) and sum(asked.values()) < _PROBE_BYTES:
+            for part in (row[count] for row in rows if count < len(row)):
+                for endpoint, size in part.items():
+                    asked[endpoint] = asked.get(endpoint, 0) + size
             count += 1
-            for endpoint, size in part.items():
-                asked[endpoint] = asked.get(endpoint, 0) + size
         rates = {endpoint: sources[endpoint].bytes_per_s for endpoint in asked}
         seconds = max(size / rate if (rate := rates[endpoint]) else 0.0 for endpoint, size in asked.items())
         self._probe_from, self._lookups = now + max(_PROBE_S, _PROBE_TIMES * seconds), 0
         self.probes += 1
         return count
-
-    def _try(self, parts: Sequence[Mapping[int, int]], sources: Mapping[int, Source]) -> None:
-        """Count what passes of endpoints without a rate. It counts for a while: LMCache may have it in DRAM already."""
-        for part in parts:
-            for endpoint, size in part.items():
-                if sources[endpoint].bytes_per_s is None:
-                    until, passed = self._trial(endpoint)
-                    self._tried[endpoint] = until, passed + size
-
-    def _trial(self, endpoint: int) -> tuple[float, int]:
-        now = time.monotonic()
-        until, passed = self._tried.get(endpoint, (0.0, 0))
-        return (until, passed) if now < until else (now + _PROBE_S, 0)
-
-    def _longest(
-        self, parts: Sequence[Mapping[int, int]], sources: Mapping[int, Source], allowed: float
-    ) -> tuple[int, bool]:
-        """Return the largest number of chunks whose arrival is no later than `bytes / compute rate`.
-
-        And whether that is known of those behind: False where an endpoint's rate is waited for.
-        """
-        asked: dict[int, int] = {}
-        trial: dict[int, int] = {}
-        total = kept = 0
-        # The margin shortens the time that loading may take, not the rate itself.
-        compute = self._compute * self._compute / allowed
-        for number, part in enumerate(parts, 1):
-            for endpoint, size in part.items():
-                asked[endpoint] = asked.get(endpoint, sources[endpoint].outstanding) + size
-                total += size
-                if sources[endpoint].bytes_per_s is None:
-                    if self._trial(endpoint)[1] + trial.get(endpoint, 0) >= _PROBE_BYTES:
-                        return kept, False
-                    trial[endpoint] = trial.get(endpoint, 0) + size
-            arrival = max(
-                (size / rate if (rate := sources[endpoint].bytes_per_s) else 0.0) for endpoint, size in asked.items()
-            )
-            if arrival <= total / compute:
-                kept = number
-        return kept, True
 
     def report(self) -> dict[str, object]:
         """Return the state for report_status."""
@@ -147,4 +131,37 @@ class BreakEven:
             "cut_chunks": self.cut_chunks,
             "cut_bytes": self.cut_bytes,
             "probes": self.probes,
+            "trials": self.trials,
         }
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Chunks of a prefix that may pass, and how many would if endpoints without a rate were fast."""
+
+    kept: int
+    by_rate: int
+
+
+def _longest(parts: Parts, sources: Mapping[int, Source], trial: Set[int], compute: float, allowed: float) -> _Kept:
+    """Return the largest number of chunks whose arrival is no later than `bytes / compute rate`.
+
+    None passes behind one that is on an endpoint without a rate, but for those on trial.
+    """
+    asked: dict[int, int] = {}
+    total = kept = by_rate = 0
+    known = True
+    # The margin shortens the time that loading may take, not the rate itself.
+    slowest = compute * compute / allowed
+    for number, part in enumerate(parts, 1):
+        for endpoint, size in part.items():
+            asked[endpoint] = asked.get(endpoint, sources[endpoint].outstanding) + size
+            total += size
+            known = known and (sources[endpoint].bytes_per_s is not None or endpoint in trial)
+        arrival = max(
+            (size / rate if (rate := sources[endpoint].bytes_per_s) else 0.0) for endpoint, size in asked.items()
+        )
+        if arrival <= total / slowest:
+            by_rate = number
+            kept = number if known else kept
+    return _Kept(kept, by_rate)

@@ -127,6 +127,7 @@ class Exporter:
             ("cut_chunks", "Chunks that were found and answered as misses, for computing them is quicker."),
             ("cut_bytes", "Bytes of these chunks."),
             ("probes", "Lookups that loaded some all the same, to measure whether loading is still slower."),
+            ("trials", "Lookups that passed to give a store its first rate; the others wait for that."),
         ):
             cut = CounterMetricFamily(f"{PREFIX}break_even_{field}", text)
             cut.add_metric([], status["break_even"][field])

@@ -6,6 +6,7 @@ more. Whatever goes wrong is a miss (lookup, load) or a chunk that was not store
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -125,21 +126,28 @@ class Tier:
         widths = [len(row) for row in rows]
 
         def found(manifests: list[Manifest | None]) -> None:
-            at, result = 0, []
-            for width, cids in zip(widths, rows):
-                result.append(self._cut_and_lock(cids, manifests[at : at + width]))
-                at += width
-            done(result)
+            ends = list(itertools.accumulate(widths))
+            of_rows = [manifests[end - width : end] for end, width in zip(ends, widths)]
+            usable = self._cut([[m is not None and self._reachable(m) for m in row] for row in of_rows], of_rows)
+            for cids, row, hits in zip(rows, of_rows, usable):
+                self._lock_found(cids, row, hits)
+            done(usable)
 
         self._fetch_manifests(flat, deadline, found)
 
-    def _cut_and_lock(self, cids: Sequence[bytes], manifests: Sequence[Manifest | None]) -> list[bool]:
-        usable = [manifest is not None and self._reachable(manifest) for manifest in manifests]
-        prefix = usable.index(False) if False in usable else len(usable)
-        parts = [self._share(manifest) for manifest in manifests[:prefix] if manifest is not None]
-        kept = self.break_even.keep(parts, self._sources())
-        if kept < prefix:
-            usable[kept:] = [False] * (len(usable) - kept)
+    def _cut(self, usable: list[list[bool]], manifests: Sequence[Sequence[Manifest | None]]) -> list[list[bool]]:
+        """Return what is left of found chunks, row by row, where loading must be worth it."""
+        prefixes = [row.index(False) if False in row else len(row) for row in usable]
+        parts = [
+            [self._share(manifest) for manifest in row[:prefix] if manifest is not None]
+            for row, prefix in zip(manifests, prefixes)
+        ]
+        for row, prefix, kept in zip(usable, prefixes, self.break_even.keep(parts, self._sources())):
+            if kept < prefix:
+                row[kept:] = [False] * (len(row) - kept)
+        return usable
+
+    def _lock_found(self, cids: Sequence[bytes], manifests: Sequence[Manifest | None], usable: Sequence[bool]) -> None:
         with self._lock:
             for cid, manifest, hit in zip(cids, manifests, usable):
                 if hit and manifest is not None:
@@ -153,7 +161,6 @@ class Tier:
                 self._touch(cid, manifest, now - number * AGE_STEP_S)
         self.counters.add("lookup_chunks", len(cids))
         self.counters.add("lookup_hits", sum(usable))
-        return usable
 
     def unlock(self, identities: Sequence[bytes]) -> None:
         """Release locks that `lookup` took; what is not locked is passed over."""
