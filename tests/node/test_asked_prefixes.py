@@ -11,15 +11,16 @@ class Clock:
         return self.now
 
 
-def test_a_prefix_is_known_for_the_seconds_that_were_given() -> None:
+def test_what_was_asked_is_fresh_for_the_seconds_that_were_given() -> None:
     clock = Clock()
     known = AskedPrefixes(30.0, clock=clock)
     known.keep(b"p", known.now())
-    clock.now += 29.9
     assert known.asked_at(b"p") == 100.0
     assert known.asked_at(b"q") is None
+    clock.now += 29.9
+    assert known.is_fresh(100.0)
     clock.now += 0.1
-    assert known.asked_at(b"p") is None
+    assert not known.is_fresh(100.0)
 
 
 def test_what_continues_a_prefix_is_as_old_as_what_it_continues() -> None:
@@ -31,7 +32,9 @@ def test_what_continues_a_prefix_is_as_old_as_what_it_continues() -> None:
     assert moment is not None
     known.keep(b"p and more", moment)
     clock.now += 15
-    assert known.asked_at(b"p and more") is None
+    later = known.asked_at(b"p and more")
+    assert later is not None
+    assert not known.is_fresh(later)
 
 
 def test_nothing_is_kept_for_no_seconds() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import importlib
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -64,6 +65,10 @@ class Lmcache:
     asked: list[str] = field(default_factory=list)
     is_healthy: bool = True
     lmcache_tokens_per_chunk: int = CHUNK
+    ended: list[str] = field(default_factory=list)
+
+    def end_session(self, request_id: str) -> None:
+        self.ended.append(request_id)
 
 
 class AskingConnector:
@@ -71,10 +76,13 @@ class AskingConnector:
 
     def __init__(self, vllm_config: Any, role: Any, kv_cache_config: Any = None) -> None:
         self.lazy_offload = vllm_config.lazy_offload
+        self._eager_prefetch = vllm_config.eager_prefetch
+        self._group_tokens_per_block = vllm_config.blocks
         self.scheduler_adapter = Lmcache()
         self.request_trackers: dict[str, Tracker] = {}
-        self._hit_alignment_tokens = BLOCK
+        self._hit_alignment_tokens = math.lcm(*vllm_config.blocks)
         self.emptied = False
+        self.reported = 0
 
     def _get_or_create_request_tracker(self, request: Request) -> Tracker:
         return self.request_trackers.setdefault(request.request_id, Tracker())
@@ -95,6 +103,7 @@ class AskingConnector:
 
     def request_finished(self, request: Request, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         del self.request_trackers[request.request_id]
+        self.scheduler_adapter.end_session(request.request_id)
         return True, None
 
     def build_connector_meta(self, scheduler_output: Any) -> Any:
@@ -102,7 +111,7 @@ class AskingConnector:
         return "meta"
 
     def _report_block_allocation_deltas(self, scheduler_output: Any) -> None:
-        raise AssertionError("LMCache was told of blocks")
+        self.reported += 1
 
     def reset_cache(self) -> bool | None:
         self.emptied = True
@@ -169,11 +178,25 @@ class Engine:
         return found, Tracker(num_stored_tokens=before), one.request_id in self.lmcache.asked
 
 
-def engine(module: Any, recheck_s: float = 30.0, *, lazy: bool = False, role: Role = Role.SCHEDULER) -> Engine:
+def engine(
+    module: Any,
+    recheck_s: float = 30.0,
+    *,
+    lazy: bool = False,
+    eager: bool = False,
+    blocks: list[int] | None = None,
+    unit: int | None = None,
+) -> Engine:
     extra = {"kvstrata.recheck_s": recheck_s}
     transfer = SimpleNamespace(get_from_extra_config=lambda name, default: extra.get(name, default))
-    config = SimpleNamespace(kv_transfer_config=transfer, lazy_offload=lazy)
-    made = module.LMCacheMPConnector(config, role)
+    config = SimpleNamespace(
+        kv_transfer_config=transfer,
+        cache_config=SimpleNamespace(prefix_match_unit=unit),
+        lazy_offload=lazy,
+        eager_prefetch=eager,
+        blocks=blocks or [BLOCK],
+    )
+    made = module.LMCacheMPConnector(config, Role.SCHEDULER)
     clock = Clock()
     made._known._clock = clock
     return Engine(made, clock)
@@ -305,8 +328,39 @@ def test_a_request_with_wishes_of_its_own_is_asked_about(module: Any) -> None:
     assert "o" in one.lmcache.asked
 
 
-def test_lmcache_is_told_nothing_of_blocks_in_hbm(module: Any) -> None:
-    assert engine(module).connector.build_connector_meta(None) == "meta"
+@pytest.mark.parametrize(("recheck_s", "reports"), [(30.0, 0), (0.0, 1)])
+def test_lmcache_is_told_nothing_of_blocks_in_hbm_unless_all_is_as_it_has_it(
+    module: Any, recheck_s: float, reports: int
+) -> None:
+    connector = engine(module, recheck_s).connector
+    assert connector.build_connector_meta(None) == "meta"
+    assert connector.reported == reports
+
+
+def test_a_conversation_that_is_too_old_is_asked_about_though_its_beginning_is_that_of_a_fresh_one(module: Any) -> None:
+    one = engine(module)
+    one.request(turn(1000), hbm=0)
+    one.clock.now += 31
+    one.request(turn(300), hbm=0)
+    assert one.request(turn(1100), hbm=1000)[2]
+
+
+def test_only_what_lmcache_knows_of_is_ended_there(module: Any) -> None:
+    one = engine(module)
+    # Asked about; not asked about, with nothing new to store; with a chunk to store.
+    for tokens, hbm in ((1000, 0), (1010, 1000), (1100, 1000), (100, 0)):
+        one.request(turn(tokens), hbm=hbm)
+    assert one.lmcache.ended == ["r1", "r3"]
+    assert one.connector._left_out == {}
+
+
+@pytest.mark.parametrize(
+    "told", [{"blocks": [16, 32]}, {"unit": 8}, {"eager": True}], ids=["two sizes of blocks", "finer hashes", "eager"]
+)
+def test_it_is_asked_about_everything_where_hashes_do_not_tell(module: Any, told: dict[str, Any]) -> None:
+    one = engine(module, **told)
+    one.request(turn(1000), hbm=0)
+    assert one.request(turn(1000), hbm=992)[2]
 
 
 def test_nothing_of_a_request_is_kept_after_its_end(module: Any) -> None:

@@ -12,7 +12,8 @@ The model is LMCache 0.5.6 as its storage controllers are written, with the flag
 - L2 evicts one by one, by last lookup, at its capacity. A chunk that L2 has is not written again.
 
 Not modelled: time (requests run one after another, and eviction keeps up with them), vLLM's own prefix cache in HBM
-(it saves computing, but LMCache looks up, loads and stores the same chunks with or without it), more than one node.
+(it saves computing; with vllm_lmcache_recheck_s of 0 LMCache looks up, loads and stores the same chunks with or without
+it, else it is asked less often), more than one node.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ What LMCache 0.5.6 shows an L2 adapter, and what follows for a policy:
 
 - A lookup, one for each request, names every whole chunk of the prompt, whether L1 holds it or not. So lookups count
   all uses of a chunk, and a prefix is used at least as often as what follows it. Should a later version leave out
-  what L1 holds, `first` says where the rest begins.
+  what L1 holds, `first` says where the rest begins. Not counted is what HBM has, but for one use in half a minute
+  (kvstrata.node.hbm_first; vllm_lmcache_recheck_s of 0 counts all): what such a request stores no lookup has named.
 - A chunk is offered for storing once, when it enters L1 after it was computed: not when it is used again while L1 has
   it, not when L1 evicts it, not after it was loaded from L2. A chunk refused here has its next chance only after L1
   dropped it and the engine computed it again. Every policy but `all` pays that price for each chunk that is reused.

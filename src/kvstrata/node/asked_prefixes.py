@@ -9,10 +9,10 @@ _MOST = 65536
 
 
 class AskedPrefixes:
-    """Keeps what was asked for so many seconds. Not for use by several threads."""
+    """Keeps when what was asked. Not for use by several threads."""
 
     def __init__(self, fresh_s: float, most: int = _MOST, clock: Callable[[], float] = time.monotonic) -> None:
-        """Forget after `fresh_s` seconds, or when `most` others were kept since. 0 keeps nothing."""
+        """Take what is older than `fresh_s` seconds for too old; keep `most`. 0 keeps nothing."""
         self._fresh_s, self._most, self._clock = fresh_s, most, clock
         self._moments: OrderedDict[Hashable, float] = OrderedDict()
 
@@ -30,12 +30,12 @@ class AskedPrefixes:
             self._moments.popitem(last=False)
 
     def asked_at(self, prefix: Hashable) -> float | None:
-        """Return when a prefix was last asked about; None if that is too long ago, or never was."""
-        moment = self._moments.get(prefix)
-        if moment is not None and self._clock() - moment >= self._fresh_s:
-            del self._moments[prefix]
-            return None
-        return moment
+        """Return when a prefix was last asked about; None if it never was, or is not kept."""
+        return self._moments.get(prefix)
+
+    def is_fresh(self, moment: float) -> bool:
+        """Whether what was asked at a moment need not be asked again."""
+        return self._clock() - moment < self._fresh_s
 
     def forget(self) -> None:
         """Forget everything: LMCache may have lost it."""

@@ -14,11 +14,12 @@ meanwhile is stored again. 0 asks about every prompt, as LMCache does by itself.
 
 What is skipped here changes which chunks are stored and when, never what a request computes with.
 
-It also tells LMCache nothing of the blocks that vLLM gives to requests. That was a message in nearly every step, sent
-by a thread which takes Python's lock from the engine's own; LMCache makes of it how long blocks live in HBM
-(lmcache_mp_l0_block_*), which nothing here reads.
+Unless that is 0 it also tells LMCache nothing of the blocks that vLLM gives to requests. That was a message in nearly
+every step, sent by a thread which takes Python's lock from the engine's own; LMCache makes of it how long blocks live
+in HBM (lmcache_mp_l0_block_*), which nothing here reads.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from lmcache.integration.vllm.lmcache_mp_connector import LMCacheMPConnector as _AskingConnector
@@ -39,13 +40,17 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
         """Connect as LMCache's does."""
         super().__init__(vllm_config, role, kv_cache_config)
         recheck_s = float(vllm_config.kv_transfer_config.get_from_extra_config(RECHECK, 0.0))
-        # What waits until it is evicted from HBM is not known to be stored.
-        self._recheck_s = 0.0 if self.lazy_offload or role != KVConnectorRole.SCHEDULER else recheck_s
+        self._recheck_s = recheck_s if role == KVConnectorRole.SCHEDULER and self._can_tell(vllm_config) else 0.0
         self._known = AskedPrefixes(self._recheck_s)
         # Of requests that have not finished: since when all of its prefix was not asked about.
         self._asked_at: dict[str, float] = {}
         # Those that LMCache was asked about; it holds what it found for them until it is told.
         self._asking: set[str] = set()
+        # Those about which it was not, and how much it has of each.
+        self._left_out: dict[str, int] = {}
+        if role == KVConnectorRole.SCHEDULER:
+            end = self.scheduler_adapter.end_session
+            self.scheduler_adapter.end_session = lambda request_id: self._end_session(end, request_id)
 
     def get_num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int | None, bool]:
         """Answer 0 where LMCache need not be asked."""
@@ -53,10 +58,11 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
         stored = self._stored_of(request, tracker, num_computed_tokens)
         if stored is not None:
             tracker.num_vllm_hit_tokens = num_computed_tokens // self._hit_alignment_tokens * self._hit_alignment_tokens
-            tracker.num_stored_tokens = stored
+            tracker.num_stored_tokens = self._left_out[request.request_id] = stored
             return 0, False
         if request.request_id not in self._asking:
             self._asking.add(request.request_id)
+            self._left_out.pop(request.request_id, None)
             self._asked_at[request.request_id] = self._known.now()
             # It may have been skipped before, and lost its blocks in HBM while it waited.
             tracker.num_stored_tokens = 0
@@ -68,19 +74,30 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
         tracker = self.request_trackers.get(request.request_id)
         moment = self._asked_at.pop(request.request_id, None)
         self._asking.discard(request.request_id)
+        if tracker is None or self._left_out.get(request.request_id) != tracker.num_stored_tokens:
+            # LMCache knows it by what it was asked, or by what it was given.
+            self._left_out.pop(request.request_id, None)
         if tracker is not None and moment is not None and self._recheck_s and self._is_there():
             prefix = self._prefix(request, tracker.num_stored_tokens)
             if prefix is not None:
                 self._known.keep(prefix, moment)
         finished: tuple[bool, dict[str, Any] | None] = super().request_finished(request, block_ids)
+        self._left_out.pop(request.request_id, None)
         return finished
 
+    def _end_session(self, end: Callable[[str], None], request_id: str) -> None:
+        """End what LMCache knows of a request; it warns of each end of which it never saw a beginning."""
+        if request_id not in self._left_out:
+            end(request_id)
+
     def _report_block_allocation_deltas(self, scheduler_output: Any) -> None:
-        """Send nothing."""
+        """Send nothing, unless everything is to be as LMCache has it."""
+        if not self._recheck_s:
+            super()._report_block_allocation_deltas(scheduler_output)
 
     def reset_cache(self) -> bool | None:
         """Forget what LMCache had."""
-        self._known.forget()
+        self._forget()
         done: bool | None = super().reset_cache()
         return done
 
@@ -104,6 +121,9 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
         for stored in range(computed // chunk * chunk, 0, -chunk):
             moment = self._known.asked_at(self._prefix(request, stored))
             if moment is not None:
+                # A shorter one may be fresh, for it is that of others as well; but it tells nothing of this one.
+                if not self._known.is_fresh(moment):
+                    return None
                 self._asked_at[request.request_id] = moment
                 return stored
         return None
@@ -112,8 +132,23 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
         """Whether LMCache answers; what it had may be lost where it does not."""
         if self.scheduler_adapter.is_healthy:
             return True
-        self._known.forget()
+        self._forget()
         return False
+
+    def _forget(self) -> None:
+        self._known.forget()
+        self._asked_at.clear()
+
+    def _can_tell(self, vllm_config: Any) -> bool:
+        """Whether what is stored can be told by its hash at the end of a chunk.
+
+        Not where chunks wait until they are evicted from HBM, where LMCache is asked before HBM is, and where hashes
+        and blocks are of different sizes (hybrid models).
+        """
+        unit = getattr(vllm_config.cache_config, "prefix_match_unit", None)
+        sizes = {size for size in self._group_tokens_per_block if size}
+        alike = sizes == {self._hit_alignment_tokens} and unit in (None, self._hit_alignment_tokens)
+        return alike and not self.lazy_offload and not self._eager_prefetch
 
     def _prefix(self, request: Any, tokens: int) -> Any:
         """Return vLLM's hash of so many tokens from the beginning, with salt and adapters; None if it has none yet."""
