@@ -143,8 +143,8 @@ class Simulation:
         self._blocked: deque[_Request] = deque()
         self._ready: deque[_Request] = deque()
         self._running: list[tuple[int, int, _Request]] = []
-        self._asked: dict[int, float] = {}
-        """When LMCache was last asked about a conversation."""
+        self._asked: dict[int, tuple[float, int]] = {}
+        """When LMCache was last asked about a conversation, and how many of its tokens were stored since."""
         self._left: dict[int, tuple[int, Iterator[Turn]]] = {}
         self._held: list[list[Turn]] = []
         self._number = self._context = self._steps = self._begun = self._written = 0
@@ -248,15 +248,18 @@ class Simulation:
 
     def _goes_on(self, request: _Request) -> bool:
         chunk, here = self._setup.chunk_tokens, self._hbm.held(request.conversation)
-        fresh = self._now - self._asked.get(request.conversation, float("-inf")) < self._setup.recheck_s
-        if not fresh or request.turn.prompt // chunk * chunk - here >= chunk:
+        chunks = request.turn.prompt // chunk * chunk
+        asked, stored = self._asked.get(request.conversation, (float("-inf"), 0))
+        fresh = self._now - asked < self._setup.recheck_s
+        asks = self._setup.recheck_s == 0 or not self._setup.tiers
+        if asks or (chunks and (not fresh or chunks - here >= chunk)):
             return False
-        request.stored = here // chunk * chunk
+        request.stored = min(stored, here // chunk * chunk)
         return True
 
     def _ask(self, request: _Request) -> None:
         """Ask the tiers, and the drives for what DRAM lacks: before there is room in HBM, and whatever that has."""
-        self._asked[request.conversation] = self._now
+        self._asked[request.conversation] = self._now, 0
         request.prefix = self._cut(self._offload.look_up(request.conversation, request.turn.prompt))
         delivery_s = request.prefix.to_load * self._bytes * self._per_byte[TierName.SSD]
         self._line.join(self._now, delivery_s, request)
@@ -325,6 +328,8 @@ class Simulation:
         turn, found = request.turn, request.found
         reach = request.prefix.reach if request.stored is None else request.stored
         self._offload.take(request.conversation, turn.prompt, reach)
+        asked, _ = self._asked.get(request.conversation, (float("-inf"), 0))
+        self._asked[request.conversation] = asked, turn.prompt // self._setup.chunk_tokens * self._setup.chunk_tokens
         self._context += turn.prompt
         self._number += 1
         heapq.heappush(self._running, (self._steps + turn.output - 1, self._number, request))
