@@ -12,6 +12,8 @@ running() {
     return 1
 }
 while running && [ $((SECONDS - began)) -lt "$limit" ]; do sleep 1; done
+# Asked before anything is copied: what ends meanwhile is brought back by the next call.
+running && ended=no || ended=yes
 for log in "$base"/sequence*.log; do
     told=$(cat "${log%.log}.told" 2>/dev/null || echo 0)
     size=$(stat -c %s "$log")
@@ -22,8 +24,9 @@ done
 [ -d "$base/kept" ] && find "$base/kept" -maxdepth 1 -type f -size -16M -exec cp {} "$out/" \;
 for journal in "$base"/results/*.journal.jsonl; do
     name=$(basename "$journal" .journal.jsonl)
-    # The record of a run that has ended holds all that its journal does.
-    if [ "$base/results/$name.json" -nt "$journal" ]; then
+    # The record of a complete run holds all that its journal does; from another's journal it can go on.
+    record=$base/results/$name.json
+    if [ -f "$record" ] && ! [ "$journal" -nt "$record" ] && grep -q '^ "complete": true' "$record"; then
         rm -f "$out/$name.journal.jsonl.gz"
     elif [ -s "$journal" ]; then
         gzip -9 -c "$journal" >"$out/$name.journal.jsonl.gz"
@@ -36,7 +39,7 @@ while [ "$(find "$out" -type f | wc -l)" -gt 8 ]; do
     say "stays there: $(basename "$victim")"
     rm "$victim"
 done
-if running; then
+if [ "$ended" = no ]; then
     say "runs still"
     exit 3
 fi

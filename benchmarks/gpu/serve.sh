@@ -49,22 +49,24 @@ tiny)
     ;;
 esac
 describe
+if [ -n "${KV_MPS:-}" ]; then
+    export CUDA_MPS_PIPE_DIRECTORY=$base/mps-$name CUDA_MPS_LOG_DIRECTORY=$base/results/$name-logs
+    mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
+    # The daemon numbers the GPUs that it sees anew; clients name them by nvidia-smi's numbers, so that it sees all. Before
+    # the locks below, which one that is left over would hold.
+    CUDA_DEVICE_ORDER=PCI_BUS_ID nvidia-cuda-mps-control -d || { say "NO MPS"; exit 1; }
+    trap 'echo quit | nvidia-cuda-mps-control' EXIT
+fi
 # Runs on other GPUs go on beside it; those on the same ones take turns, and what they wait is not of their time.
 gpus=${KV_GPUS:-0}
 [ "$shape" = 8b2 ] && gpus=${KV_GPUS:-0,1}
-for gpu in ${gpus//,/ }; do
+# In order of their numbers, so that two runs never wait for each other.
+for gpu in $(tr , '\n' <<<"$gpus" | sort -n); do
     exec {lock}>"$base/gpu$gpu.lock"
     flock "$lock"
 done
 began=$SECONDS
 [ "$shape" = tiny ] || args+=(--gpus "$gpus")
-if [ -n "${KV_MPS:-}" ]; then
-    export CUDA_MPS_PIPE_DIRECTORY=$base/mps-$name CUDA_MPS_LOG_DIRECTORY=$base/results/$name-logs
-    mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
-    # The daemon numbers the GPUs that it sees anew; clients name them by nvidia-smi's numbers, so that it sees all.
-    CUDA_DEVICE_ORDER=PCI_BUS_ID nvidia-cuda-mps-control -d || { say "NO MPS"; exit 1; }
-    trap 'echo quit | nvidia-cuda-mps-control' EXIT
-fi
 journal=$base/results/$name.journal.jsonl
 resume=()
 [ -s "$journal" ] && resume=(--resume)

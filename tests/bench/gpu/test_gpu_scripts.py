@@ -28,7 +28,8 @@ case $1 in */describe.py) echo '{"cores": 1}' ;; esac
 while [ $# -gt 0 ]; do
     [ "$1" = --output ] && { echo "${2##*/} $(date +%s.%N)" >>"$KV_BASE/times"; sleep "${FAKE_WAIT:-0}"
         echo "${2##*/} $(date +%s.%N)" >>"$KV_BASE/times"; mkdir -p "$2-logs"
-        for end in md journal.jsonl json; do echo '{}' >"$2.$end"; done
+        for end in md journal.jsonl; do echo '{}' >"$2.$end"; done
+        printf '{\n "complete": %s\n}\n' "${FAKE_COMPLETE:-true}" >"$2.json"
         for n in 1 2 3; do echo "log $n" >"$2-logs/$n.log"; done; }
     shift
 done
@@ -184,6 +185,17 @@ def test_a_sequence_goes_on_without_its_call_and_is_followed(tmp_path: Path) -> 
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert len(files) <= 8
     assert {f"serve-{shape}.json.gz" for shape in ("8b", "32b")} <= files
+
+
+@pytest.mark.parametrize("complete", ["true", "false"])
+def test_the_journal_of_a_run_that_can_go_on_comes_back(tmp_path: Path, complete: str) -> None:
+    assert run(tmp_path, "sequence.sh", "300", "serve.sh 8b", FAKE_COMPLETE=complete).returncode == 0
+    for _ in range(20):
+        if run(tmp_path, "follow.sh", "5").returncode == 0:
+            break
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "serve-8b.json.gz" in files
+    assert ("serve-8b.journal.jsonl.gz" in files) is (complete == "false")
 
 
 def times(tmp_path: Path) -> dict[str, tuple[float, float]]:
