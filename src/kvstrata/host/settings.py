@@ -109,7 +109,8 @@ def _are_regexes(patterns: Any) -> bool:
 
 
 def _is_in(allowed: range) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value in allowed
+    # Ansible's numbers have a class of their own: without int(), a range compares them with each number in it.
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and int(value) in allowed
 
 
 _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
