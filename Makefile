@@ -1,6 +1,8 @@
 # Two commands matter: `make lab` and `make test`. Everything else is a part of one of them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# Ansible and its like are started hundreds of times: without bytecode each compiles itself first, a second or two.
+unexport PYTHONDONTWRITEBYTECODE
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
