@@ -19,6 +19,7 @@ from kvstrata.bench.errors import BenchError
 from kvstrata.bench.gpu_page import committed, overview, scaling, targets
 from kvstrata.bench.gpu_page.files import read_sources, stem_of
 from kvstrata.bench.gpu_page.page import Page, make
+from kvstrata.bench.serving import counters
 from kvstrata.bench.serving import report as reports
 from kvstrata.bench.serving.correctness import Verdict
 from kvstrata.bench.serving.record import Record
@@ -61,6 +62,28 @@ def test_a_run_that_is_slower_than_vllm_alone_misses_both() -> None:
 def test_a_run_that_serves_half_as_much_again_reaches_all_of_an_8b_model() -> None:
     found = judged(pages.record({"dram+ssd": 0.6}))
     assert [reached for _, reached in found.values()] == [True] * 7
+
+
+FITS = counters.fits_in_hbm({"vllm:0": {"kv_capacity_tokens": 5000}}, 4096, "poc")
+
+
+@pytest.mark.parametrize(
+    ("note", "wanted"),
+    [
+        (f"dram+ssd: {FITS}", {">= 1.00x"}),
+        # Of another configuration, or another load: that of the row did not fit.
+        (f"dram: {FITS}", {">= 1.00x", ">= 1.40x"}),
+        (f"dram+ssd: {FITS}".replace("poc", "longdoc"), {">= 1.00x", ">= 1.40x"}),
+    ],
+)
+def test_where_hbm_holds_all_of_a_load_nothing_but_to_be_no_slower_is_asked(note: str, wanted: set[str]) -> None:
+    record = pages.record()
+    record.notes = [note]
+    found = [key for key in judged(record) if key[0] != targets.OUTPUTS]
+    assert {least for _, least in found} == wanted
+    assert (" at once, all in HBM), cold |" in "".join(overview.lines([("run", reports.make(record))]))) is (
+        wanted == {">= 1.00x"}
+    )
 
 
 def test_a_32b_model_is_to_serve_twice_as_much() -> None:

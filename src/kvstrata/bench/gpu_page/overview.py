@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvstrata.bench.gpu_page.scaling import cards
-from kvstrata.bench.gpu_page.targets import JUDGED, judged
+from kvstrata.bench.gpu_page.targets import JUDGED, in_hbm, judged
 from kvstrata.bench.serving.configurations import REFERENCE
 from kvstrata.bench.serving.figures import Row
 from kvstrata.bench.serving.report import Report
@@ -57,11 +57,12 @@ def _gpus(report: Report) -> str:
 
 
 def _load(report: Report, row: Row) -> str:
-    """Return the workload with what was held of it, and the pass."""
+    """Return the workload with what was held of it, and the pass; where HBM holds it all, there is nothing to gain."""
     planned = report.record.plan.get("workloads")
     entries = [entry for entry in planned if isinstance(entry, dict)] if isinstance(planned, list) else []
+    where = ", all in HBM" if in_hbm(report, row) else ""
     held = [
-        f" ({entry['conversations']} conversations, {entry.get('active') or 'all'} at once)"
+        f" ({entry['conversations']} conversations, {entry.get('active') or 'all'} at once{where})"
         for entry in entries
         if entry["name"] == row.workload
     ]

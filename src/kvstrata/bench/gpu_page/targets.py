@@ -2,7 +2,8 @@
 
 DRAM + SSD through kvstrata.l2 is never slower than vLLM alone, in output tokens/s and P95 TTFT, in any workload; on the
 proof of concept's it serves 1.4 times as much with an 8B model, and twice as much with a 32B one; and its outputs are
-those of the uncached run.
+those of the uncached run. Where all that is held at once fits in HBM, tiers below have nothing to give: of such a run,
+which says so in its notes, no gain is asked.
 
 That is judged on the whole of a run. On the proof of concept's, gain and P95 TTFT are judged once more on the time in
 which all conversations were under way (bench/serving/full_load.py): at its end engines idle, whatever the tiers do.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kvstrata.bench.serving import counters
 from kvstrata.bench.serving.configurations import REFERENCE
 from kvstrata.bench.serving.figures import Row
 from kvstrata.bench.serving.report import Report
@@ -62,7 +64,10 @@ def targets(run: str, report: Report) -> list[Target]:
         needed = f"{REFERENCE} and {JUDGED}"
         return [Target(run, JUDGED, "against vLLM alone", ">= 1.00x", f"not in this run: {needed}", None)]
     found = [
-        target for row in report.rows if judged(row.configuration) for target in _of_row(run, row, gain_of(report))
+        target
+        for row in report.rows
+        if judged(row.configuration)
+        for target in _of_row(run, row, _least_gain(report, row))
     ]
     return [*found, *_outputs(run, report, list(dict.fromkeys(names)))]
 
@@ -76,17 +81,30 @@ def gain_of(report: Report) -> float | None:
     return next((gain for (low, high), gain in _GAINS.items() if low <= size <= high), None)
 
 
+def _least_gain(report: Report, row: Row) -> float | None:
+    """Return what a row is to gain: where HBM holds all of its load, to be no slower is all that can be asked."""
+    gain = gain_of(report)
+    if gain is None or row.workload != POC:
+        return None
+    return 1.0 if in_hbm(report, row) else gain
+
+
+def in_hbm(report: Report, row: Row) -> bool:
+    """Whether HBM alone held all of a row's load, as the run itself noted."""
+    return counters.fitted(report.record.notes, row.configuration, row.workload)
+
+
 def _of_row(run: str, row: Row, gain: float | None) -> Iterator[Target]:
     group = f"{row.workload}, {row.pass_}"
     served = row.ratios.get("output_per_s")
     yield _least(run, row, f"output tokens/s, {group}", 1.0, served)
-    if gain is not None and row.workload == POC:
+    if gain is not None and gain > 1:
         yield _least(run, row, f"output tokens/s, {group}", gain, served)
     tail = row.ratios.get("ttft_p95")
     # As quickness: TTFT of vLLM alone over its own.
     yield _least(run, row, f"quickness of P95 TTFT, {group}", 1.0, 1 / tail if tail else None)
     # With no more conversations than are active at once there is no such time, and nothing to ask of it.
-    if gain is not None and row.workload == POC and row.spread("full_output_per_s") is not None:
+    if gain is not None and row.spread("full_output_per_s") is not None:
         full, full_tail = row.ratios.get("full_output_per_s"), row.ratios.get("full_ttft_p95")
         yield _least(run, row, f"output tokens/s {FULL}, {group}", gain, full)
         yield _least(run, row, f"quickness of P95 TTFT {FULL}, {group}", 1.0, 1 / full_tail if full_tail else None)
