@@ -9,6 +9,7 @@ from typing import Any
 
 from kvstrata.bench import l2_results, results
 from kvstrata.bench.errors import BenchError
+from kvstrata.bench.gpu_page import units
 from kvstrata.bench.serving import record, report_file
 from kvstrata.bench.serving.record import Record
 
@@ -26,7 +27,7 @@ class Source:
     notes: str
     """What stands beside it in STEM.notes.md, for a reader: what was tried, what would close a gap; empty without."""
     content: Any = field(repr=False)
-    """A Record of bench serve, a Run of bench l2 or bench store, or the JSON of what this page has no section for."""
+    """A Record of bench serve, a Run of bench l2 or store, Units, or the JSON of what this page has no section for."""
 
 
 def stem_of(path: Path) -> str:
@@ -60,6 +61,8 @@ def _source(path: Path) -> Source:
             content = l2_results.from_json(form)
         elif schema == results.SCHEMA:
             content = results.from_json(form)
+        elif schema == units.SCHEMA:
+            content = units.from_json(form)
     except (KeyError, TypeError) as error:
         raise BenchError(f"{path}: {schema}: {error!r}") from error
     try:

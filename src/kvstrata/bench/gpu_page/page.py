@@ -1,4 +1,4 @@
-"""The whole page: the runs at a glance, targets, then each run, the raw tier, several GPUs, and what else there is."""
+"""The whole page: runs at a glance, targets, then each run, the raw tier, several GPUs, units, what else there is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kvstrata.bench import l2_results, l2_text, markdown, results, summary
-from kvstrata.bench.gpu_page import overview, scaling, serving, targets
+from kvstrata.bench.gpu_page import overview, scaling, serving, targets, units
 from kvstrata.bench.gpu_page.files import Source, read_sources, records
 from kvstrata.bench.gpu_page.plots import FOLDER, Plot
 from kvstrata.bench.gpu_page.targets import Target
@@ -67,6 +67,7 @@ def make(paths: Sequence[Path], command: str) -> Page:
         drawn += own
     lines += _raw(sources)
     lines += _scaling(made)
+    lines += _units(sources)
     lines += _others(sources)
     return Page("\n".join(lines) + "\n", {plot.name: plot.svg for plot in drawn})
 
@@ -83,7 +84,10 @@ def _targets(found: Sequence[Target]) -> Iterator[str]:
     missed = sum(target.reached is False for target in found)
     unknown = sum(target.reached is None for target in found)
     reached = len(found) - missed - unknown
-    yield from ("", f"{reached} of {len(found)} reached, {missed} missed, {unknown} not measured.")
+    yield ""
+    yield f"{reached} of {len(found)} reached, {missed} missed, {unknown} not measured."
+    yield ""
+    yield "Where HBM holds all that is under way, no gain is asked, but to be no slower."
 
 
 def _raw(sources: Sequence[Source]) -> Iterator[str]:
@@ -106,6 +110,15 @@ def _scaling(made: Sequence[tuple[Source, Report]]) -> Iterator[str]:
     lines = scaling.lines(several)
     if lines:
         yield from ("", "## Several engines", "", *lines)
+
+
+def _units(sources: Sequence[Source]) -> Iterator[str]:
+    for source in sources:
+        if isinstance(source.content, units.Units):
+            yield from ("", f"## {source.stem}: the roles' units, started on this host", "")
+            yield from (f"From `{source.name}`.", "", *units.section(source.content))
+            if source.notes:
+                yield from ("", source.notes)
 
 
 def _others(sources: Sequence[Source]) -> Iterator[str]:
