@@ -186,8 +186,9 @@ def engine(
     eager: bool = False,
     blocks: list[int] | None = None,
     unit: int | None = None,
+    ask_chunks: int = 1,
 ) -> Engine:
-    extra = {"kvstrata.recheck_s": recheck_s}
+    extra = {"kvstrata.recheck_s": recheck_s, "kvstrata.ask_chunks": ask_chunks}
     transfer = SimpleNamespace(get_from_extra_config=lambda name, default: extra.get(name, default))
     config = SimpleNamespace(
         kv_transfer_config=transfer,
@@ -251,6 +252,34 @@ def test_it_is_asked_where_it_could_add_a_chunk(module: Any, known: int, tokens:
     one = engine(module)
     one.request(turn(known), hbm=0)
     assert one.request(turn(tokens), hbm=hbm)[2] is asked
+
+
+@pytest.mark.parametrize(
+    ("known", "tokens", "hbm", "asked"),
+    [
+        (800, 1100, 768, False),  # The one chunk that HBM lacks is new.
+        (800, 1279, 768, False),
+        (800, 1280, 768, True),  # Two of them may be another engine's.
+        (1100, 1100, 784, True),  # It had that one before.
+        (1100, 1100, 1024, False),
+    ],
+)
+def test_it_is_not_asked_about_less_than_so_many_chunks_that_nobody_had(
+    module: Any, known: int, tokens: int, hbm: int, asked: bool
+) -> None:
+    one = engine(module, ask_chunks=2)
+    one.request(turn(known), hbm=0)
+    assert one.request(turn(tokens), hbm=hbm)[2] is asked
+
+
+def test_a_chunk_that_was_not_asked_about_is_stored_and_known_from_then_on(module: Any) -> None:
+    one = engine(module, ask_chunks=2)
+    one.request(turn(800), hbm=0)
+    _, tracker, asked = one.request(turn(1100), hbm=800)
+    assert (asked, tracker.num_stored_tokens) == (False, 768)
+    assert prefix(Request("x", turn(1100)), 4) in one.lmcache.has
+    # HBM loses its end: LMCache is known to have it.
+    assert one.request(turn(1100), hbm=768)[2]
 
 
 def test_another_beginning_is_another_prefix(module: Any) -> None:

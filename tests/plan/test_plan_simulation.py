@@ -214,6 +214,15 @@ def test_what_hbm_has_waits_for_no_drive_unless_lmcache_is_asked(recheck_s: floa
     assert [ttft > 0.5 for ttft in outcome.ttft_s] == [False, *[True] * asked, *[False] * (2 - asked)]
 
 
+def test_a_last_turn_that_nobody_had_waits_for_no_drive() -> None:
+    # Each turn fills one chunk that HBM lacks then.
+    behind, load, late = dram(0.04, 10.0), replace(ONE, turn_in=Range(450, 450)), []
+    for chunks in (1, 2):
+        made = replace(setup((behind, ssd(0.1, behind))), ask_chunks=chunks)
+        late.append(sum(ttft > 0.5 for ttft in Simulation(made, load, 1, 0.0, 1).run(1, 0, to_the_end=True).ttft_s))
+    assert late[0] > late[1] == 0
+
+
 @pytest.mark.parametrize("prefix", [Range(800, 1200), Range(10, 100)])
 def test_everything_is_stored_where_lmcache_was_not_asked(prefix: Range) -> None:
     # Answers are not offered until they are part of a prompt, and many of them end a chunk.
@@ -230,6 +239,7 @@ def test_lmcache_is_told_what_the_role_tells_it() -> None:
     assert flags["--l2-prefetch-max-in-flight"] == made.lookups
     engines = yaml.safe_load((PROJECT / "roles" / "vllm" / "defaults" / "main.yml").read_text())
     assert engines["vllm_lmcache_recheck_s"] == made.recheck_s
+    assert engines["vllm_lmcache_ask_chunks"] == made.ask_chunks
 
 
 @pytest.mark.parametrize(("retain", "to_load"), [(True, 0), (False, 64)])

@@ -1,16 +1,20 @@
 """LMCache's connector for vLLM, which does not ask LMCache about prompts that HBM has.
 
 Configured as vLLM's kv-transfer-config: {"kv_connector": "LMCacheMPConnector", "kv_connector_module_path":
-"kvstrata.node.hbm_first", "kv_connector_extra_config": {"kvstrata.recheck_s": 30, ...}}. Needs LMCache 0.5.6.
+"kvstrata.node.hbm_first", "kv_connector_extra_config": {"kvstrata.recheck_s": 30, "kvstrata.ask_chunks": 2, ...}}.
+Needs LMCache 0.5.6.
 
 LMCacheMPConnector asks LMCache about every prompt, whole. The scheduler looks for the answer once a step, so that each
 request waits for two or three; and LMCache loads from its stores what HBM has already. On two H200 that held all
-conversations in HBM, this and the rest of the connector cost 7 to 9 % of the output (docs/gpu.md, gpu-8b2).
+conversations in HBM, this and the rest of the connector cost 7 to 9 % of the output (docs/gpu.md, gpu-8b2-asking).
 
-Here a request goes on at once where LMCache could add less than a chunk to what HBM has, and where LMCache is known to
-have the prefix: it was asked about it within the last `kvstrata.recheck_s` seconds, and what followed was stored. So a
-conversation is still asked about every so often, by which LMCache's LRU sees it used, and what LMCache has lost
-meanwhile is stored again. 0 asks about every prompt, as LMCache does by itself.
+Here a request goes on at once where LMCache could add less than `kvstrata.ask_chunks` chunks to what HBM has, and where
+LMCache is known to have the prefix: it was asked about it within the last `kvstrata.recheck_s` seconds, and what
+followed was stored. So a conversation is still asked about every so often, by which LMCache's LRU sees it used, and
+what LMCache has lost meanwhile is stored again. 0 seconds asks about every prompt, as LMCache does by itself.
+
+What HBM lacks of a turn is mostly what the user just wrote, which nobody can have: its chunk is computed in less time
+than the answer takes. Where LMCache is known to have it, for HBM had it before, it is asked about a single chunk too.
 
 What is skipped here changes which chunks are stored and when, never what a request computes with.
 
@@ -30,6 +34,7 @@ from vllm.v1.request import RequestStatus
 from kvstrata.node.asked_prefixes import AskedPrefixes
 
 RECHECK = "kvstrata.recheck_s"
+ASK = "kvstrata.ask_chunks"
 
 
 # The name is what vLLM's own tables, Dynamo's and the verifier know it by.
@@ -41,6 +46,7 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
         super().__init__(vllm_config, role, kv_cache_config)
         recheck_s = float(vllm_config.kv_transfer_config.get_from_extra_config(RECHECK, 0.0))
         self._recheck_s = recheck_s if role == KVConnectorRole.SCHEDULER and self._can_tell(vllm_config) else 0.0
+        self._ask_chunks = max(1, int(vllm_config.kv_transfer_config.get_from_extra_config(ASK, 1)))
         self._known = AskedPrefixes(self._recheck_s)
         # Of requests that have not finished: since when all of its prefix was not asked about.
         self._asked_at: dict[str, float] = {}
@@ -116,7 +122,7 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
         whole_chunks = len(request.all_token_ids) // chunk * chunk
         if whole_chunks == 0:
             return 0
-        if whole_chunks - computed >= chunk:
+        if self._could_add(request, whole_chunks, whole_chunks - computed, chunk):
             return None
         for stored in range(computed // chunk * chunk, 0, -chunk):
             moment = self._known.asked_at(self._prefix(request, stored))
@@ -127,6 +133,14 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
                 self._asked_at[request.request_id] = moment
                 return stored
         return None
+
+    def _could_add(self, request: Any, whole_chunks: int, lacks: int, chunk: int) -> bool:
+        """Whether LMCache may have what HBM lacks of a prompt, and as much as is worth the wait for its answer."""
+        if lacks < chunk:
+            return False
+        if lacks >= self._ask_chunks * chunk:
+            return True
+        return self._known.asked_at(self._prefix(request, whole_chunks)) is not None
 
     def _is_there(self) -> bool:
         """Whether LMCache answers; what it had may be lost where it does not."""

@@ -173,7 +173,13 @@ class _Run:
     def _as_told(self, case: Case, setup: Setup) -> Setup:
         """Return the setup with what LMCache was told of loads from its stores, where the run says what that was."""
         options = next((each.options for each in self._record.starts if each.configuration == case.configuration), {})
-        setup = replace(setup, recheck_s=_recheck_s(options))
+        asking = _asking(options)
+        setup = replace(
+            setup,
+            # Before these could be told, every prompt was asked about, and every chunk that HBM lacked.
+            recheck_s=float(asking.get("kvstrata.recheck_s", 0.0)),
+            ask_chunks=int(asking.get("kvstrata.ask_chunks", 1)),
+        )
         # On this machine it is named so; on a deployed node by its unit.
         told = options.get("lmcache", options.get("lmcache.service"))
         if not isinstance(told, Mapping):
@@ -254,11 +260,12 @@ class _Run:
         return next((tier.limits[0][1] for tier in tiers if tier.name is TierName.SSD), None)
 
 
-def _recheck_s(options: Mapping[str, Any]) -> float:
-    """Return for how long LMCache was not asked again about what HBM had; a run of before that was possible: 0."""
+def _asking(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the engines' connector was told of asking LMCache."""
     for told in options.values():
         # On this machine beside the environment; of a deployed node the options alone.
         engine = told.get("options", told) if isinstance(told, Mapping) else {}
         if isinstance(transfer := engine.get("kv-transfer-config"), str):
-            return float(json.loads(transfer).get("kv_connector_extra_config", {}).get("kvstrata.recheck_s", 0.0))
-    return 0.0
+            found: Mapping[str, Any] = json.loads(transfer).get("kv_connector_extra_config", {})
+            return found
+    return {}

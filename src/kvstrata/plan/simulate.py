@@ -28,7 +28,7 @@ from kvstrata.plan.tiers import Tier, TierName
 from kvstrata.plan.workload import Turn, Workload, conversations
 
 GIB = 1 << 30
-COPY_GBPS = Figure(23.0, Basis.MEASURED, "LMCache's mean over its loads, one H100, benchmarks/results/gpu-8b.json.gz")
+COPY_GBPS = Figure(23.0, Basis.MEASURED, "LMCache's mean over its loads, H100, benchmarks/results/gpu-8b-h100.json.gz")
 """10^9 bytes/s of copies into HBM, during which the GPU computes nothing: so the throughput of that run is predicted
 within 1 %, and without it 10 to 12 % too high."""
 
@@ -52,6 +52,8 @@ class Setup:
     """Requests that LMCache looks up at once, until they are loaded: its --l2-prefetch-max-in-flight, likewise."""
     recheck_s: float = 30.0
     """For how long it is not asked again about what HBM has: vllm_lmcache_recheck_s of roles/vllm; 0: it always is."""
+    ask_chunks: int = 2
+    """How many chunks HBM must lack for it to be asked, where it is not known to have them: vllm_lmcache_ask_chunks."""
 
     def chunks(self, name: TierName) -> int:
         """Return how many chunks this replica's share of a tier holds."""
@@ -252,7 +254,9 @@ class Simulation:
         asked, stored = self._asked.get(request.conversation, (float("-inf"), 0))
         fresh = self._now - asked < self._setup.recheck_s
         asks = self._setup.recheck_s == 0 or not self._setup.tiers
-        if asks or (chunks and (not fresh or chunks - here >= chunk)):
+        # The one chunk that HBM lacks is new, unless it was stored before.
+        least = chunk if stored >= chunks else chunk * self._setup.ask_chunks
+        if asks or (chunks and (not fresh or chunks - here >= least)):
             return False
         request.stored = min(stored, here // chunk * chunk)
         return True

@@ -115,18 +115,22 @@ def made(name: str, accelerator: Accelerator = "cuda", hbm_gib: float | None = N
     return engine_options.options(configuration, MODEL, PLACE, accelerator)
 
 
-def recheck_s(options: dict[str, Any]) -> object:
-    return decoded(options)["kv-transfer-config"]["kv_connector_extra_config"]["kvstrata.recheck_s"]
+def asking(options: dict[str, Any]) -> tuple[object, object]:
+    told = decoded(options)["kv-transfer-config"]["kv_connector_extra_config"]
+    return told.get("kvstrata.recheck_s"), told.get("kvstrata.ask_chunks")
 
 
-def test_lmcache_is_asked_about_every_prompt_where_a_variant_says_so() -> None:
+def test_lmcache_is_asked_as_the_role_says_unless_a_variant_says_otherwise() -> None:
     base = preset("dram", Sizes(dram_gib=6.0))
-    always = sweep.variants(base, sweep.parse(["recheck_s=0"]))[1]
-    assert recheck_s(engine_options.options(base, MODEL, PLACE, "cuda")) == engine_options.RECHECK_S
-    assert recheck_s(engine_options.options(always, MODEL, PLACE, "cuda")) == 0
+    _, always, any_chunk = sweep.variants(base, sweep.parse(["recheck_s=0", "ask_chunks=1"]))
+    role = engine_options.RECHECK_S, engine_options.ASK_CHUNKS
+    assert asking(engine_options.options(base, MODEL, PLACE, "cuda")) == role
+    assert asking(engine_options.options(always, MODEL, PLACE, "cuda")) == (0, role[1])
+    assert asking(engine_options.options(any_chunk, MODEL, PLACE, "cuda")) == (role[0], 1)
     # On a node of a site what is deployed stays, but for that.
     deployed = {"kv-transfer-config": json.dumps({"kv_connector_extra_config": {"kvstrata.recheck_s": 5, "a": 1}})}
-    assert recheck_s(engine_file(deployed, base)) == 5
+    assert asking(engine_file(deployed, base)) == (5, None)
+    assert asking(engine_file(deployed, any_chunk)) == (5, 1)
     assert decoded(engine_file(deployed, always))["kv-transfer-config"] == {
         "kv_connector_extra_config": {"kvstrata.recheck_s": 0, "a": 1}
     }

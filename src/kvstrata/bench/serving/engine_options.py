@@ -51,6 +51,9 @@ ACCELERATOR_OPTIONS: Mapping[Accelerator, Mapping[str, Json]] = {
 RECHECK_S = 30
 """vllm_lmcache_recheck_s of roles/vllm."""
 _RECHECK = "kvstrata.recheck_s"
+ASK_CHUNKS = 2
+"""vllm_lmcache_ask_chunks of roles/vllm."""
+_ASK = "kvstrata.ask_chunks"
 
 
 def role_options(model: ServedModel, place: EnginePlace, accelerator: Accelerator, lmcache: bool) -> dict[str, Json]:
@@ -83,19 +86,19 @@ def kv_transfer(lmcache_port: int) -> dict[str, Json]:
             "lmcache.mp.mq_timeout": 10,
             "lmcache.mp.heartbeat_interval": 5,
             _RECHECK: RECHECK_S,
+            _ASK: ASK_CHUNKS,
         },
     }
 
 
-def rechecked(transfer: Json, configuration: Configuration) -> Json:
+def asking(transfer: Json, configuration: Configuration) -> Json:
     """Return a kv-transfer-config (JSON) with what a configuration says of asking LMCache."""
-    if configuration.recheck_s is None:
+    wanted = {_RECHECK: configuration.recheck_s, _ASK: configuration.ask_chunks}
+    changed = {name: value for name, value in wanted.items() if value is not None}
+    if not changed:
         return transfer
     told = json.loads(str(transfer))
-    told["kv_connector_extra_config"] = {
-        **told.get("kv_connector_extra_config", {}),
-        _RECHECK: configuration.recheck_s,
-    }
+    told["kv_connector_extra_config"] = {**told.get("kv_connector_extra_config", {}), **changed}
     return json.dumps(told)
 
 
@@ -124,7 +127,7 @@ def options(
     """Return everything that `vllm serve --config` is given for a configuration."""
     found = role_options(model, place, accelerator, lmcache=configuration.cache == "lmcache")
     if "kv-transfer-config" in found:
-        found["kv-transfer-config"] = rechecked(found["kv-transfer-config"], configuration)
+        found["kv-transfer-config"] = asking(found["kv-transfer-config"], configuration)
     found |= changes(configuration)
     found |= {"port": place.port}
     if model.load_format != "auto":

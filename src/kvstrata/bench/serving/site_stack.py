@@ -253,7 +253,7 @@ def engine_file(deployed: Mapping[str, Json], configuration: Configuration) -> d
     if configuration.cache != "lmcache":
         options.pop("kv-transfer-config", None)
     elif "kv-transfer-config" in options:
-        options["kv-transfer-config"] = engine_options.rechecked(options["kv-transfer-config"], configuration)
+        options["kv-transfer-config"] = engine_options.asking(options["kv-transfer-config"], configuration)
     return options | engine_options.changes(configuration)
 
 

@@ -36,6 +36,10 @@ def _has_tier(configuration: Configuration) -> bool:
     return configuration.stores == "kvstrata"
 
 
+def _asks(configuration: Configuration) -> bool:
+    return configuration.cache == "lmcache"
+
+
 def _has_connections(configuration: Configuration) -> bool:
     return configuration.stores in ("kvstrata", "resp")
 
@@ -47,7 +51,8 @@ AXES = {
     "hbm_gib": Axis("hbm_gib", float, "GiB", lambda _: True, ""),
     "dram_gib": Axis("l1_gib", float, "GiB", _has_dram, "a DRAM tier"),
     "min_load_gbps": Axis("min_load_gbps", float, "1e9 bytes/s", _has_tier, "kvstrata.l2"),
-    "recheck_s": Axis("recheck_s", int, "seconds", lambda one: one.cache == "lmcache", "LMCache's daemon"),
+    "recheck_s": Axis("recheck_s", int, "seconds", _asks, "LMCache's daemon"),
+    "ask_chunks": Axis("ask_chunks", int, "a number", _asks, "LMCache's daemon"),
 }
 
 Values = tuple[tuple[str, Any, str], ...]
