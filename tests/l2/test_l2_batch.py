@@ -94,3 +94,27 @@ def test_many_threads_settling_at_once_give_one_answer() -> None:
         for thread in threads:
             thread.join()
         assert answers == [list(range(40))]
+
+
+def test_a_batch_in_a_hurry_is_answered_with_what_there_is_and_never_again() -> None:
+    answers: list[list[int]] = []
+    with Batch([-1] * 3, answers.append) as batch:
+        for number in range(3):
+            batch.expect(number)
+    batch.settle(1, 11)
+    assert batch.hurry()
+    assert answers == [[-1, 11, -1]]
+    batch.settle(0, 10)
+    batch.settle(2, 12)
+    assert not batch.hurry()
+    assert answers == [[-1, 11, -1]]
+
+
+def test_a_batch_that_is_answered_has_no_hurry() -> None:
+    answers: list[list[int]] = []
+    with Batch([0], answers.append) as batch:
+        batch.expect(0)
+        assert not batch.hurry(), "its parts are still being started"
+        batch.settle(0, 1)
+    assert not batch.hurry()
+    assert answers == [[1]]

@@ -65,6 +65,7 @@ def test_a_prefix_that_loads_faster_than_it_computes_is_kept(clock: Clock) -> No
         "cut_bytes": 0,
         "probes": 0,
         "trials": 0,
+        "unasked": 0,
     }
 
 
@@ -77,6 +78,7 @@ def test_a_slow_endpoint_is_cut_off_whole_and_counted(cutting: BreakEven) -> Non
         "cut_bytes": 11 * GB,
         "probes": 0,
         "trials": 0,
+        "unasked": 0,
     }
 
 
@@ -233,3 +235,47 @@ def test_what_is_kept_arrives_no_later_than_it_computes_and_nothing_longer_would
     passed = kept(made, parts, known)
     assert in_time(passed, 1e-9)
     assert not any(in_time(count, -1e-9) for count in range(passed + 1, len(parts) + 1))
+
+
+def test_no_store_is_asked_while_all_are_too_slow(clock: Clock, cutting: BreakEven) -> None:
+    slow = sources(0.5, 0.9)
+    assert [cutting.asks(slow) for _ in range(20)] == [False] * 20
+    assert cutting.report()["unasked"] == 20
+    # One that might be fast enough, or whose rate nobody knows, is asked.
+    assert cutting.asks(sources(0.5, 1.2))
+    assert cutting.asks(sources(0.5, None))
+    assert cutting.report()["unasked"] == 20
+
+
+def test_a_store_is_asked_until_it_is_known_to_be_slow(clock: Clock) -> None:
+    made = BreakEven(1.0)
+    assert made.asks(sources(0.5)), "it has not cut yet"
+    assert BreakEven(0).asks(sources(1e-9)), "switched off"
+    assert made.asks({}), "none is to be asked, which is not for break-even to say"
+
+
+def test_while_one_lookup_measures_a_store_the_others_do_not_ask_it(clock: Clock) -> None:
+    made = BreakEven(1.0)
+    unknown = sources(None)
+    assert made.asks(unknown)
+    assert kept(made, [{0: GB}], unknown) == 1
+    assert not made.asks(unknown)
+    clock.now += 2.1
+    assert made.asks(unknown), "LMCache had it in DRAM, and loaded nothing"
+
+
+def test_one_that_is_not_asked_is_measured_as_often(clock: Clock, cutting: BreakEven) -> None:
+    """As tier.lookup does it: only what may be asked reaches `keep`."""
+    slow, passed = sources(0.5), []
+    for number in range(80):
+        if cutting.asks(slow) and kept(cutting, [{0: 16 * MIB}] * 4, slow):
+            passed.append(number)
+        clock.now += 1.0
+    assert passed == [24, 49, 74]
+
+
+@pytest.mark.parametrize(
+    ("gbps", "size", "seconds"), [(4.0, 8 * GB, 2.0), (4.0, GB // 100, 0.05), (4.0, 0, None), (0.0, GB, None)]
+)
+def test_an_answer_is_worth_no_longer_wait_than_computing(gbps: float, size: int, seconds: float | None) -> None:
+    assert BreakEven(gbps).patience_s(size) == seconds

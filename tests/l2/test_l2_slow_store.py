@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kvstrata.bench.faults.proxy import Proxy
+from kvstrata.bench.faults.proxy import Proxy, Rule
 from kvstrata.bench.statistics import percentile
 from kvstrata.l2 import breakeven
 from tests.l2.scripted import pattern
@@ -88,7 +88,7 @@ def test_a_slow_store_costs_less_than_a_twentieth_and_is_used_again_when_it_is_f
         assert percentile(ttft, 95) < 1.05 * COMPUTED_S
         report = made.client.tier.status()["break_even"]
         assert report["cutting"]
-        assert report["cut_chunks"] >= 0.95 * 400 * CHUNKS
+        assert report["unasked"] >= 0.9 * 400
         slow.bytes_per_s = 0.0
         for _ in range(40):
             if not made.client.tier.break_even.cutting:
@@ -110,4 +110,25 @@ def test_without_break_even_the_same_store_makes_serving_slower_than_computing(
         assert sum(made.serve(3)) > 2 * 3 * COMPUTED_S
         assert made.client.tier.status()["break_even"]["cut_chunks"] == 0
     finally:
+        made.client.tier.close()
+
+
+def test_a_store_that_says_nothing_is_waited_for_as_long_as_computing_takes(
+    slow: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drive that writes all it can answers a lookup after seconds: 1.9 s of TTFT on an H200 (docs/gpu.md, gpu-8b)."""
+    made = serving(slow, COMPUTE_GBPS, monkeypatch)
+    try:
+        # Its rate is known after this.
+        made.serve(1)
+        slow.replies = Rule(after=0, times=99, hold=True)
+        began = time.monotonic()
+        assert made.client.found(*NAMES) == [False] * CHUNKS
+        assert COMPUTED_S <= time.monotonic() - began < made.client.config.lookup_deadline_s
+        status = made.client.tier.status()
+        assert status["counters"]["lookup_late"] == 1
+        # It is not taken for dead: others may find it well, and it may have much to write.
+        assert status["endpoints_up"] == 1
+    finally:
+        slow.release()
         made.client.tier.close()

@@ -320,7 +320,12 @@ def test_where_loading_is_slower_than_computing_the_lookup_is_cut_and_takes_no_l
         "cut_bytes": 8 * MIB,
         "probes": 0,
         "trials": 1,
+        "unasked": 0,
     }
+    # What is on such a store need not be known.
+    assert one.lookup(*names) == [False] * 4
+    assert one.tier.status()["break_even"] | {"unasked": 1} == one.tier.status()["break_even"]
+    assert one.tier.status()["counters"]["lookup_chunks"] == 12
 
 
 def test_an_empty_call_is_answered(client: Make) -> None:

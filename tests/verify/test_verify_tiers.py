@@ -143,10 +143,15 @@ def test_what_the_adapter_counted_meanwhile_is_told_with_a_miss(site: Site) -> N
     after = """kvstrata_l2_break_even_cut_chunks_total 0.0
 kvstrata_l2_events_total{event="load_deadline"} 3.0
 kvstrata_l2_events_total{event="lookup_hits"} 16.0
+kvstrata_l2_events_total{event="lookup_late"} 2.0
+kvstrata_l2_break_even_unasked_total 7.0
 kvstrata_l2_endpoint_events_total{endpoint="10.0.0.1:6666",event="timeouts"} 1.0
 """
     grown = counters.told(*(counters.troubles(prometheus.parse(text)) for text in (before, after)))
-    assert grown == "kvstrata.l2 counted meanwhile: 10.0.0.1:6666 timeouts: 1, load_deadline: 1"
+    assert grown == (
+        "kvstrata.l2 counted meanwhile: 10.0.0.1:6666 timeouts: 1, load_deadline: 1, "
+        "lookups that break-even kept from the stores: 7, lookups that stores answered too late: 2"
+    )
     assert counters.told({}, {"cut by break-even": 0}) == "kvstrata.l2 counted no fault meanwhile"
 
 

@@ -40,6 +40,16 @@ class Batch(Generic[T]):
         if last:
             self._done(self._results)
 
+    def hurry(self) -> bool:
+        """Call back now with what there is, and drop what is settled later; return False where it has called back."""
+        with self._lock:
+            waited = bool(self._open) and not self._starting
+            if waited:
+                self._open.clear()
+        if waited:
+            self._done(self._results)
+        return waited
+
     def settler(self, number: int) -> Callable[[T], None]:
         """Return `settle` for one number."""
         return lambda result: self.settle(number, result)

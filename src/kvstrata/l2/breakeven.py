@@ -21,6 +21,8 @@ _PROBE_S = 2.0
 _PROBE_TIMES = 100
 # As much as all connections to a store ask for at once: less would not show what it can deliver.
 _PROBE_BYTES = 32 << 20
+# A store that is well answers within a few milliseconds; on a machine with little CPU it can take some more.
+_LEAST_PATIENCE_S = 0.05
 
 
 Parts = Sequence[Mapping[int, int]]
@@ -41,6 +43,8 @@ class BreakEven:
     A cut lookup loads nothing, so nothing would ever be measured again: now and then one lookup passes with as many
     chunks as a measurement needs. Of an endpoint that was never measured one lookup passes as a whole, and no other
     until it is, or for a while: after a start many prompts come at once, and all would wait for it, however slow it is.
+
+    Where nothing could pass, no store need be asked what it has (`asks`): a drive that is busy answers that late too.
     """
 
     def __init__(self, min_load_gbps: float) -> None:
@@ -59,6 +63,32 @@ class BreakEven:
         """Lookups that passed, while it cut, to measure."""
         self.trials = 0
         """Lookups that passed to give an endpoint its first rate."""
+        self.unasked = 0
+        """Lookups that ended without a store being asked."""
+
+    def asks(self, sources: Mapping[int, Source]) -> bool:
+        """Whether a lookup may end in anything but misses, or in a measurement; sources as `keep` takes them."""
+        if not self._compute or not sources:
+            return True
+        with self._lock:
+            now = time.monotonic()
+            if any(self._may_pass(endpoint, source, now) for endpoint, source in sources.items()):
+                return True
+            if self.cutting:
+                self._lookups += 1
+                if self._probe_is_due(now):
+                    return True
+            self.unasked += 1
+            return False
+
+    def _may_pass(self, endpoint: int, source: Source, now: float) -> bool:
+        if source.bytes_per_s is None:
+            return now >= self._tried_until.get(endpoint, 0.0)
+        return not self.cutting or source.bytes_per_s >= self._compute / _MARGIN
+
+    def patience_s(self, size: int) -> float | None:
+        """Return the seconds that computing so many bytes of KV takes: no answer is worth a longer wait. None: any."""
+        return max(_LEAST_PATIENCE_S, size / self._compute) if self._compute and size else None
 
     def keep(self, rows: Sequence[Parts], sources: Mapping[int, Source]) -> list[int]:
         """Return how many chunks of each found prefix of a lookup to answer as hits.
@@ -108,7 +138,7 @@ class BreakEven:
             self._probe_from, self._lookups = now + _PROBE_S, 0
             return 0
         self._lookups += 1
-        if now < self._probe_from or self._lookups < _PROBE_LOOKUPS:
+        if not self._probe_is_due(now):
             return 0
         asked: dict[int, int] = {}
         count = 0
@@ -123,6 +153,9 @@ class BreakEven:
         self.probes += 1
         return count
 
+    def _probe_is_due(self, now: float) -> bool:
+        return now >= self._probe_from and self._lookups >= _PROBE_LOOKUPS
+
     def report(self) -> dict[str, object]:
         """Return the state for report_status."""
         return {
@@ -132,6 +165,7 @@ class BreakEven:
             "cut_bytes": self.cut_bytes,
             "probes": self.probes,
             "trials": self.trials,
+            "unasked": self.unasked,
         }
 
 

@@ -114,7 +114,8 @@ class TierConfig:
     policy: Mapping[str, Any] = field(default_factory=lambda: {"name": "all"})
     """What is written, by name and options: offload.md."""
     min_load_gbps: float = 0.0
-    """Where loading falls below this many 1e9 bytes/s, lookups are cut; 0 never cuts (breakeven.py)."""
+    """Where loading falls below this many 1e9 bytes/s, lookups are cut, and none waits longer than computing takes; 0
+    never cuts (breakeven.py)."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work.

@@ -128,6 +128,7 @@ class Exporter:
             ("cut_bytes", "Bytes of these chunks."),
             ("probes", "Lookups that loaded some all the same, to measure whether loading is still slower."),
             ("trials", "Lookups that passed to give a store its first rate; the others wait for that."),
+            ("unasked", "Lookups that ended in misses without a store being asked, for nothing it has would pass."),
         ):
             cut = CounterMetricFamily(f"{PREFIX}break_even_{field}", text)
             cut.add_metric([], status["break_even"][field])

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kvstrata.l2.alarm import Alarm
 from kvstrata.l2.batch import Batch
 from kvstrata.l2.breakeven import BreakEven, Source
 from kvstrata.l2.config import TierConfig
@@ -69,6 +70,9 @@ class Tier:
             Keeper(endpoint, ledger, local, config.evict_from, config.evict_to, config.compact_share, self.locked)
             for endpoint, ledger, local in zip(self.endpoints, self.ledgers, self._local)
         ]
+        self._chunk_bytes = 0
+        """Of the largest chunk that was seen: of those that a lookup names only the store knows."""
+        self._alarm = Alarm("l2-alarm")
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._threads = [
@@ -90,6 +94,7 @@ class Tier:
         with batch:
             for number, (identity, data) in enumerate(chunks):
                 cid = chunk_id(identity)
+                self._chunk_bytes = max(self._chunk_bytes, len(data))
                 if not self.policy.admit(cid):
                     self.stored(batch, number, Stored(True, 0, "not_admitted"))
                     continue
@@ -114,6 +119,9 @@ class Tier:
     def lookup(self, prefixes: Sequence[Sequence[bytes]], done: Callable[[list[list[bool]]], None]) -> None:
         """Find chunks and lock those found against eviction by this process, until `unlock`.
 
+        Where break-even is on, stores are not asked while nothing of theirs could pass, and not waited for longer than
+        computing the chunks takes.
+
         Args:
             prefixes: rows of identities, each row in prefix order; break-even cuts the tail of each.
             done: gets a row of found flags for each row of `prefixes`.
@@ -124,6 +132,11 @@ class Tier:
             self.policy.looked_up(row)
         flat = [(identity, cid) for row, cids in zip(prefixes, rows) for identity, cid in zip(row, cids)]
         widths = [len(row) for row in rows]
+        reachable = {i: source for i, source in self._sources().items() if self.endpoints[i].breaker.closed}
+        if not self.break_even.asks(reachable):
+            self.counters.add("lookup_chunks", len(flat))
+            done([[False] * width for width in widths])
+            return
 
         def found(manifests: list[Manifest | None]) -> None:
             ends = list(itertools.accumulate(widths))
@@ -133,7 +146,15 @@ class Tier:
                 self._lock_found(cids, row, hits)
             done(usable)
 
-        self._fetch_manifests(flat, deadline, found)
+        batch = self._fetch_manifests(flat, deadline, found)
+        patience_s = self.break_even.patience_s(len(flat) * self._chunk_bytes)
+        if patience_s is not None and patience_s < self.config.lookup_deadline_s:
+
+            def give_up() -> None:
+                if batch.hurry():
+                    self.counters.add("lookup_late")
+
+            self._alarm.at(time.monotonic() + patience_s, give_up)
 
     def _cut(self, usable: list[list[bool]], manifests: Sequence[Sequence[Manifest | None]]) -> list[list[bool]]:
         """Return what is left of found chunks, row by row, where loading must be worth it."""
@@ -312,7 +333,7 @@ class Tier:
         named: Sequence[tuple[bytes, bytes]],
         deadline: float,
         done: Callable[[list[Manifest | None]], None],
-    ) -> None:
+    ) -> Batch[Manifest | None]:
         """Read the manifests of (identity, chunk id) pairs from their endpoints, one pipeline for each."""
         none: list[Manifest | None] = [None] * len(named)
         batch = Batch(none, done)
@@ -335,6 +356,7 @@ class Tier:
 
                 endpoint = self.endpoints[home]
                 endpoint.control.submit(Call(endpoint, commands, deadline, replied))
+        return batch
 
     def _manifest(self, identity: bytes, cid: bytes, home: int, reply: object) -> Manifest | None:
         """Return the manifest that a store answered, if it is one, and of that very chunk."""
@@ -355,6 +377,7 @@ class Tier:
         if manifest.identity != identity:
             self.counters.add("manifest_of_another")
             return None
+        self._chunk_bytes = max(self._chunk_bytes, manifest.length)
         return manifest
 
     def describe_namespace(self, home: int) -> list[bytes]:
@@ -415,6 +438,7 @@ class Tier:
         self._exporter.unregister()
         self._stop.set()
         self._wake.set()
+        self._alarm.close()
         patience = max(self.config.load_deadline_s, self.config.store_deadline_s) + 1
         for endpoint in self.endpoints:
             endpoint.close(patience)

@@ -62,6 +62,10 @@ def troubles(metrics: Samples) -> dict[str, float]:
             found[labels["event"]] = value
         elif name == "kvstrata_l2_break_even_cut_chunks_total":
             found["cut by break-even"] = value
+        elif name == "kvstrata_l2_break_even_unasked_total":
+            found["lookups that break-even kept from the stores"] = value
+        elif name == "kvstrata_l2_events_total" and labels.get("event") == "lookup_late":
+            found["lookups that stores answered too late"] = value
     return found
 
 
