@@ -89,6 +89,9 @@ def main(argv: list[str]) -> None:
     elif argv[1] == "kvstrata.node.lmcache_server":
         with open(argv[2]) as file:  # noqa: PTH123
             _serve(json.load(file)["flags"]["--http-port"])
+    elif argv[1] == "vllm_router.launch_router":
+        print(argv, flush=True)
+        _serve(int(argv[argv.index("--port") + 1]))
     else:
         sys.exit(f"unknown: {argv}")
 

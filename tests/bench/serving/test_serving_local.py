@@ -154,6 +154,20 @@ def test_an_engine_alone_is_started_counted_and_ended(stack: LocalStack) -> None
 
 
 @pytest.mark.skipif(REDIS is None, reason="NOT PROVEN that stores are started: no redis-server (apt-get install it)")
+@pytest.mark.parametrize("policy", ["cache_aware", "round_robin"])
+def test_replicas_are_behind_a_router_of_the_policy_that_was_named(python: Path, tmp_path: Path, policy: str) -> None:
+    with LocalStack(settings(python, tmp_path, replicas=2, router_policy=policy)) as stack:
+        assert stack.describe()["router_policy"] == policy
+        running = stack.start(preset("none", Sizes()))
+        stack.begin()
+        stack.end()
+    given: dict[str, Any] = dict(running.options)
+    assert given["router"]["--policy"] == policy
+    words = (tmp_path / "logs" / "router.log").read_text()
+    assert f"'--policy', '{policy}'" in words
+    assert words.count("http://127.0.0.1:") == 2
+
+
 def test_all_tiers_are_started_and_the_stores_are_emptied_and_removed(stack: LocalStack, tmp_path: Path) -> None:
     running = stack.start(preset("dram+ssd", Sizes(dram_gib=0.25)))
     assert any(note.startswith("NOT AN SSD TIER") for note in running.notes)
@@ -304,6 +318,7 @@ def test_a_failed_configuration_is_exit_1(python: Path, tmp_path: Path, monkeypa
         (["--set", "conversations"], "--set 'conversations'; allowed: NAME=VALUE"),
         (["--driver", "curl"], "--driver: given 'curl'; allowed: own"),
         (["--server", "memcached"], "--server is 'memcached'; allowed: kvrocks, redis"),
+        (["--router-policy", "kv_aware"], "--router-policy is 'kv_aware'; allowed: cache_aware, round_robin, random"),
         (["--accelerator", "tpu"], "--accelerator is 'tpu'; allowed: auto, cpu, cuda"),
         (["--dtype", "fp33"], "--dtype is 'fp33'"),
         (["--kvrocks", "/nowhere/kvrocks"], "--kvrocks /nowhere/kvrocks: no such file"),

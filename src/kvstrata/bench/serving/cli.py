@@ -18,6 +18,7 @@ from kvstrata.bench.serving import record, report_cli
 from kvstrata.bench.serving import report as reports
 from kvstrata.bench.serving.configurations import PRESETS
 from kvstrata.bench.serving.drivers import NAMES as DRIVERS
+from kvstrata.bench.serving.engine_options import POLICIES_WITHOUT_EVENTS
 from kvstrata.bench.serving.measure import Keeping, on_site, on_this_machine
 from kvstrata.bench.serving.prepare import Options
 from kvstrata.bench.serving.record import Record
@@ -82,6 +83,9 @@ def serve(
     stores: Annotated[int, typer.Option(min=1, help="Kvrocks instances.")] = 1,
     store_gib: Annotated[float, typer.Option(help="Chunks in each.")] = _DEFAULT.store_gib,
     replicas: Annotated[int, typer.Option(min=1, help="Engines behind a router, each with its own GPUs.")] = 1,
+    router_policy: Annotated[
+        str, typer.Option(help=f"Which replica gets a request: {', '.join(POLICIES_WITHOUT_EVENTS)}.")
+    ] = _DEFAULT.router_policy,
     gpus: Annotated[str, typer.Option(help="Numbers of the GPUs to use, as nvidia-smi has them. Default: all.")] = "",
     cpu_threads: Annotated[int, typer.Option(min=1, help="Of each engine without GPU.")] = _DEFAULT.cpu_threads,
     start_minutes: Annotated[float, typer.Option(min=0.5, help="Most minutes of an engine's start.")] = 15.0,

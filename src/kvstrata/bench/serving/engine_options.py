@@ -188,12 +188,14 @@ ROUTER_POLICY_FLAGS: Mapping[str, Mapping[str, Json]] = {
     "kv_aware": {"--kv-aware-session-affinity-ttl-secs": 600},
 }
 
+ROUTER_POLICY = "cache_aware"
+"""router_policy of roles/router."""
+POLICIES_WITHOUT_EVENTS = (ROUTER_POLICY, "round_robin", "random", "power_of_two")
+"""Of those of roles/router, what needs no KV events of the replicas."""
 
-def router_flags(host: str, port: int, metrics_port: int, policy: str = "cache_aware") -> dict[str, Json]:
-    """Return the flags of vllm-router as roles/router renders them, but for the replicas' KV events.
 
-    The policy is the role's default.
-    """
+def router_flags(host: str, port: int, metrics_port: int, policy: str = ROUTER_POLICY) -> dict[str, Json]:
+    """Return the flags of vllm-router as roles/router renders them, but for the replicas' KV events."""
     return {
         "--host": host,
         "--port": port,

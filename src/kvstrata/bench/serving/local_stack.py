@@ -46,6 +46,7 @@ class LocalSettings:
     store_gib: float = 8.0
     """For chunks, in each store."""
     replicas: int = 1
+    router_policy: str = engine_options.ROUTER_POLICY
     gpu_names: tuple[str, ...] = ()
     """Those that may be used."""
     gpus: tuple[int, ...] = ()
@@ -91,6 +92,7 @@ class LocalStack:
             "stores": s.stores,
             "store_gib": s.store_gib,
             "replicas": s.replicas,
+            "router_policy": s.router_policy if s.replicas > 1 else None,
             "gpus": s.replicas * s.model.tensor_parallel if s.accelerator == "cuda" else 0,
             "gpu_names": list(s.gpu_names),
             "cpu_threads": s.cpu_threads,
@@ -268,7 +270,7 @@ class LocalStack:
 
     def _start_router(self, engines: list[str]) -> tuple[str, Json]:
         port = free_port()
-        flags = engine_options.router_flags("127.0.0.1", port, free_port())
+        flags = engine_options.router_flags("127.0.0.1", port, free_port(), self._settings.router_policy)
         words = [str(word) for flag in flags.items() for word in flag]
         # The module, as for the engines.
         argv = [str(self._settings.environment.python), "-m", "vllm_router.launch_router", *words]

@@ -17,7 +17,7 @@ from kvstrata.artifacts.lock import LockError, read_lock
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.serving import drivers, local_host, served, sweep
 from kvstrata.bench.serving.configurations import Configuration, Sizes, preset, problems, with_engine
-from kvstrata.bench.serving.engine_options import ServedModel
+from kvstrata.bench.serving.engine_options import POLICIES_WITHOUT_EVENTS, ROUTER_POLICY, ServedModel
 from kvstrata.bench.serving.local_stack import LocalSettings
 from kvstrata.bench.serving.model import Driver, Json, Pass, Workload
 from kvstrata.bench.serving.run import PASSES, Plan
@@ -69,6 +69,7 @@ class Options:
     stores: int = 1
     store_gib: float = 8.0
     replicas: int = 1
+    router_policy: str = ROUTER_POLICY
     gpus: str = ""
     cpu_threads: int = 2
     start_minutes: float = 15.0
@@ -157,6 +158,8 @@ def local(options: Options, wanted: Sequence[Configuration], folder: Path, logs:
             f"--replicas {options.replicas} of --tensor-parallel {options.tensor_parallel} need {needed} GPUs; "
             f"allowed: no more than there are{' in --gpus' if options.gpus else ''}, {len(chosen)}"
         )
+    if options.router_policy not in POLICIES_WITHOUT_EVENTS:
+        raise BenchError(f"--router-policy is {options.router_policy!r}; allowed: {', '.join(POLICIES_WITHOUT_EVENTS)}")
     in_memory = options.replicas * max(c.hbm_gib or _CPU_KV_GIB for c in wanted) if accelerator == "cpu" else 0.0
     local_host.check_memory(max(c.l1_gib for c in wanted), in_memory, local_host.available_bytes())
     return LocalSettings(
@@ -170,6 +173,7 @@ def local(options: Options, wanted: Sequence[Configuration], folder: Path, logs:
         stores=options.stores,
         store_gib=options.store_gib,
         replicas=options.replicas,
+        router_policy=options.router_policy,
         gpu_names=tuple(gpus[number] for number in chosen),
         gpus=chosen,
         cpu_threads=options.cpu_threads,
