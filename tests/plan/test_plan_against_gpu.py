@@ -21,7 +21,7 @@ TOLERANCE = {
     # An H200 decodes an 8B model faster than MBU 0.85 and 2 ms a step say: with DRAM output is 12 % too low.
     "8b-long": {"output tokens/s": 0.15, "to none": 0.1, **dict.fromkeys(TTFT, 0.1)},
     # P95 of these is that of 40 or 50 prompts that come at once, at an edge between two steps: off by up to 59 %. P50
-    # is of a few steps: off by 3 to 18 ms.
+    # is of a few steps: off by 1 to 18 ms.
     "8b2-asking": {"output tokens/s": 0.1, "TTFT P50 s": 0.1},
     "8b2": {"output tokens/s": 0.07, "to none": 0.05, "TTFT P50 s": 0.4},
     "8b-clients": {"output tokens/s": 0.05, "TTFT P50 s": 0.2},
