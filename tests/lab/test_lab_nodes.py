@@ -93,7 +93,7 @@ def test_only_containers_of_labs_are_read_from_podman() -> None:
             devices=("/dev/loop2", "/dev/loop3"),
             recipe="0c4f49249c15",
         ),
-        Container("molecule", "m1", "kvstrata-molecule-m1", running=True, devices=(), recipe="a"),
+        Container("molecule", "m1", "kvstrata-molecule-m1", True, devices=(), recipe="a", shares_release=True),
     ]
 
 

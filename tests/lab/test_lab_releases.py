@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from kvstrata.lab import paths
+from kvstrata.lab import lab, nodes, paths
 from kvstrata.lab.errors import LabError
 from kvstrata.lab.releases import SharedRelease
+from kvstrata.lab.spec import preset
+from kvstrata.lab.sshaccess import Access
 
 
 @pytest.fixture
@@ -48,6 +50,25 @@ def test_what_an_interrupted_build_left_is_removed(release: SharedRelease) -> No
     (release.folder / "bin").mkdir()
     release.make_room()
     assert list(release.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("other", ["molecule", "molecule-b"])
+@pytest.mark.parametrize("shares", [True, False])
+def test_what_another_lab_builds_is_left_alone(
+    release: SharedRelease, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, other: str, shares: bool
+) -> None:
+    built = release.folder / "bin"
+    built.mkdir(parents=True)
+    builder = nodes.Container(other, "m1", f"kvstrata-{other}-m1", True, (), "a", shares_release=shares)
+    monkeypatch.setattr(nodes, "containers", lambda: [builder])
+    monkeypatch.setattr(Access, "ensure_key", lambda _: tmp_path / "key.pub")
+    mounts = lab._mounts(preset("molecule-b"), Access(tmp_path), release.id, {})
+    if shares and other != "molecule-b":
+        assert built.exists()
+        assert {mount.release for mount in mounts.values()} == {None}
+    else:
+        assert not built.exists()
+        assert mounts["m1"].release is not None
 
 
 @pytest.mark.parametrize("name", ["", "../lab", "cpu/x", "CPU"])

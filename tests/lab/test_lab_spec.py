@@ -1,11 +1,14 @@
 import re
 from ipaddress import IPv4Network
+from itertools import combinations
 from typing import Any
 
 import pytest
+import yaml
 
 from kvstrata.lab.errors import LabError
-from kvstrata.lab.spec import LabSpec, preset
+from kvstrata.lab.spec import PRESETS, LabSpec, preset
+from kvstrata.paths import PROJECT
 
 
 def spec(**changes: Any) -> LabSpec:
@@ -17,6 +20,20 @@ def test_presets_have_the_addresses_that_the_inventories_name() -> None:
     lab, molecule = preset("lab"), preset("molecule")
     assert [str(lab.address(node)) for node in lab.nodes] == ["10.77.0.11", "10.77.0.12"]
     assert [str(molecule.address(node)) for node in molecule.nodes] == ["10.78.0.11", "10.78.0.12"]
+
+
+def test_labs_can_run_beside_each_other() -> None:
+    labs = [preset(name) for name in PRESETS]
+    assert not any(one.subnet.overlaps(other.subnet) for one, other in combinations(labs, 2))
+    assert len({container for lab in labs for container in map(lab.container, lab.possible_nodes)}) == 8 * len(labs)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"lab"}))
+def test_molecules_scenarios_know_the_addresses_of_each_of_their_labs(name: str) -> None:
+    lab = preset(name)
+    (said,) = yaml.safe_load((PROJECT / f"molecule/shared/labs/{name}.yml").read_text()).values()
+    addresses = {f"{node}_address": str(lab.address(node)) for node in lab.nodes}
+    assert said["vars"] == {"lab_name": name, "lab_network": str(lab.subnet).removesuffix(".0/24"), **addresses}
 
 
 def test_a_node_keeps_its_address_whatever_the_count() -> None:

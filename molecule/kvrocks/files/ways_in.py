@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Ask the store of d0 through its socket and over TLS, without and with the password in STORE_PASSWORD."""
+"""ways_in.py HOST: ask the store of d0 through its socket and over TLS, without and with the password in STORE_PASSWORD."""
 
 from __future__ import annotations
 
 import os
 import socket
 import ssl
+import sys
 
 
 def ask(connection: socket.socket, line: str) -> str:
@@ -32,7 +33,7 @@ def main() -> None:
     context = ssl.create_default_context()
     # A certificate of the test's own, of which only is asked that it is shown.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(("10.78.0.11", 6766), timeout=10) as plain, context.wrap_socket(plain) as connection:
+    with socket.create_connection((sys.argv[1], 6766), timeout=10) as plain, context.wrap_socket(plain) as connection:
         print(judge("tls", connection))
 
 

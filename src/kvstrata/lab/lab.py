@@ -96,11 +96,13 @@ def _mounts(
     spec: LabSpec, ssh: Access, release: str | None, present: Mapping[str, nodes.Container]
 ) -> dict[str, nodes.Mounts]:
     mounts = {}
+    # Another lab may be building it just now: the nodes of this one leave that alone, and build one of their own.
+    elsewhere = any(other.lab != spec.name and other.shares_release for other in nodes.containers())
     for node in spec.nodes:
         shared = SharedRelease(release, spec.suite(node)) if release else None
-        if shared is not None and not present:
+        if shared is not None and not present and not elsewhere:
             shared.make_room()
-        volume = shared.volume(first=node == spec.nodes[0]) if shared else None
+        volume = shared.volume(first=node == spec.nodes[0] and not elsewhere) if shared else None
         mounts[node] = nodes.Mounts(paths.models_dir(), ssh.ensure_key(), ssh.user, volume)
     return mounts
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kvstrata.lab import shell
 from kvstrata.lab.errors import LabError
+from kvstrata.lab.releases import RELEASES
 from kvstrata.lab.spec import LabSpec
 
 LAB_LABEL = "kvstrata.lab"
@@ -127,7 +128,10 @@ def recipe_of(argv: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Container:
-    """A node container as podman sees it; `devices` are the loop devices it was made with."""
+    """A node container as podman sees it; `devices` are the loop devices it was made with.
+
+    `shares_release` says whether it has, or builds, a release that other labs' nodes may have too.
+    """
 
     lab: str
     node: str
@@ -135,6 +139,7 @@ class Container:
     running: bool
     devices: tuple[str, ...]
     recipe: str
+    shares_release: bool = False
 
 
 def parse_ps(text: str) -> list[Container]:
@@ -152,6 +157,7 @@ def parse_ps(text: str) -> list[Container]:
                     running=entry["State"] == "running",
                     devices=tuple(devices.split(",")) if devices else (),
                     recipe=labels.get(RECIPE_LABEL, ""),
+                    shares_release=any(path.startswith(f"{RELEASES}/") for path in entry.get("Mounts") or ()),
                 )
             )
     return sorted(found, key=lambda container: container.name)

@@ -101,7 +101,9 @@ class Preset:
 
 PRESETS = {
     "lab": Preset(IPv4Network("10.77.0.0/24"), "node"),
+    # Of molecule's scenarios, which know the addresses from molecule/shared/labs: two go on at a time.
     "molecule": Preset(IPv4Network("10.78.0.0/24"), "m"),
+    "molecule-b": Preset(IPv4Network("10.79.0.0/24"), "m"),
 }
 
 
