@@ -4,30 +4,39 @@
 Steps: lint, unit, roles (a molecule scenario for each role), lab (the whole system, end to end); and, only when named,
 baremetal (drives and reboots in emulated machines).
 
-Most of the time a step awaits something: the scenarios of the roles go on beside linters and unit tests. What both need
-is made before, and what wants the machine for itself comes after. The output of what runs beside is shown when it has
-ended. The last lines are the ends of what failed, for they are often all that is kept of a run.
+Most of the time a step awaits something, so two go on at a time: the scenarios of the roles beside linters and unit
+tests, and two scenarios, each in a lab of its own, once those have ended. What all need is made before, and what wants
+the machine for itself comes after. The output of what runs beside is shown when it has ended. The last lines are the
+ends of what failed, for they are often all that is kept of a run.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from threading import Lock
 
 from kvstrata.paths import PROJECT, cache_dir
 
 # Scenarios that are groups of their own; the others are the roles'.
 BARE_METAL, END_TO_END = "baremetal", "lab"
+# The labs of scenarios that go on at the same time, and how molecule is told which one to use.
+LABS, LAB_VARIABLE = ("molecule", "molecule-b"), "KVSTRATA_MOLECULE_LAB"
 TWO_HUNDRED_NODES = "tests/verify/simulated/test_simulated_site.py"
+# A good part of the tests awaits something too. A file stays with one process: what its tests share is made once.
+TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile")
 # The output of a step that nothing runs beside is shown so often.
 SHOWN_EVERY_S = 0.5
 # Of a step that failed, about so many lines are told again at the end, each so long.
@@ -39,10 +48,12 @@ AFTERWORD = re.compile(r"^ERROR {2,}")
 NAMES_A_FAILURE = re.compile(r"^(FAILED|ERROR)\b|fatal: \[|\[ERROR\]|\berror:|: FAILED\b|\bFAIL\b")
 # Left out unless named: emulated on two cores, it takes a quarter of an hour. `make test-baremetal` names it.
 ONLY_WHEN_NAMED = (BARE_METAL,)
+# Outputs in one piece stay in one piece.
+showing = Lock()
 
 
 class When(StrEnum):
-    """When a step runs: before all others, in their row, beside that row, or after both."""
+    """When a step runs: before all others, in their row, beside that row and after it, or after both."""
 
     FIRST = "first"
     ROW = "row"
@@ -73,9 +84,11 @@ class Outcome:
 
 def steps() -> Iterator[Step]:
     """Return every step, the quickest of a row first."""
-    # Two rows would install packages, or download wheels into one folder, at the same time.
+    # Steps beside each other would install packages, or download wheels into one folder, at the same time.
     yield Step("unit", "host packages", ("kvstrata", "lab", "packages"), When.FIRST)
-    yield Step("unit", "wheels of a node", ("kvstrata", "artifacts", "release", "cpu"), When.FIRST)
+    for group in ("unit", "roles"):
+        yield Step(group, "wheels of a node", ("kvstrata", "artifacts", "release", "cpu"), When.FIRST)
+    yield Step("roles", "model of a node", ("kvstrata", "lab", "model"), When.FIRST)
     yield Step("unit", "environment with LMCache", ("kvstrata", "artifacts", "environment", "cpu"), When.FIRST)
     yield Step("lint", "ruff check", ("ruff", "check", "."))
     yield Step("lint", "ruff format", ("ruff", "format", "--check", "."))
@@ -83,12 +96,9 @@ def steps() -> Iterator[Step]:
     yield Step("lint", "yamllint", ("yamllint", "--strict", "."))
     yield Step("lint", "ansible-lint", ("ansible-lint",))
     yield Step("lint", "docs are up to date", ("python", "-m", "kvstrata.docs", "--check"))
-    # A good part of them awaits something too. A file stays with one of them: what its tests share is made once.
-    yield Step(
-        "unit", "pytest", ("pytest", "-q", "--numprocesses=2", "--dist=loadfile", f"--ignore={TWO_HUNDRED_NODES}")
-    )
-    yield Step("unit", "pytest faults", ("pytest", "-q", "tests/faults"))
-    yield Step("unit", "pytest routing", ("pytest", "-q", "tests/routing", "tests/drain/live"))
+    yield Step("unit", "pytest", ("pytest", "-q", *TWO_AT_A_TIME, f"--ignore={TWO_HUNDRED_NODES}"))
+    yield Step("unit", "pytest faults", ("pytest", "-q", *TWO_AT_A_TIME, "tests/faults"))
+    yield Step("unit", "pytest routing", ("pytest", "-q", *TWO_AT_A_TIME, "tests/routing", "tests/drain/live"))
     yield Step("unit", "pytest two hundred nodes", ("pytest", "-q", TWO_HUNDRED_NODES), When.ALONE)
     for scenario in scenarios():
         command = ("molecule", "test", "--scenario-name", scenario)
@@ -127,14 +137,18 @@ def failures_of(lines: Sequence[str]) -> tuple[str, ...]:
     return tuple(line if len(line) <= LONG else f"{line[:LONG]} ..." for line in told)
 
 
-def run(step: Step, beside: bool = False) -> Outcome:
-    """Run a step. The output of one that runs beside others comes when it has ended, in one piece."""
+def run(step: Step, beside: bool = False, variables: Mapping[str, str] | None = None) -> Outcome:
+    """Run a step, with more variables in its environment.
+
+    The output of one that runs beside others comes when it has ended, in one piece.
+    """
+    environment = {**os.environ, **(variables or {})}
     print(f"\n=== {step.name}: {'begins beside' if beside else ' '.join(step.command)}", flush=True)
     started = time.monotonic()
     # A file and no pipe: what a step leaves running would hold a pipe open.
     with tempfile.NamedTemporaryFile() as output, Path(output.name).open(errors="replace") as shown:
         text = ""
-        with subprocess.Popen(step.command, cwd=PROJECT, stdout=output, stderr=output) as process:
+        with subprocess.Popen(step.command, cwd=PROJECT, env=environment, stdout=output, stderr=output) as process:
             while process.returncode is None:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(SHOWN_EVERY_S)
@@ -144,18 +158,31 @@ def run(step: Step, beside: bool = False) -> Outcome:
                     print(more, end="", flush=True)
     seconds = time.monotonic() - started
     if beside:
-        print(f"\n=== {step.name}: {' '.join(step.command)}\n{text}=== {step.name}: {seconds:.0f} s", flush=True)
+        with showing:
+            print(f"\n=== {step.name}: {' '.join(step.command)}\n{text}=== {step.name}: {seconds:.0f} s", flush=True)
     passed = process.returncode == 0
     return Outcome(step, passed, seconds, () if passed else failures_of(text.splitlines()))
+
+
+def run_beside(waiting: deque[Step], lab: str) -> Iterator[Outcome]:
+    """Run what waits, one after the other in the lab, until nothing does: another lab takes from there too."""
+    while True:
+        try:
+            step = waiting.popleft()
+        except IndexError:
+            return
+        yield run(step, beside=True, variables={LAB_VARIABLE: lab})
 
 
 def run_all(wanted: Sequence[Step]) -> list[Outcome]:
     """Run the steps, each when it may."""
     outcomes = [run(step) for step in wanted if step.when is When.FIRST]
+    waiting = deque(step for step in wanted if step.when is When.BESIDE)
     with ThreadPoolExecutor(1) as beside:
-        others = [beside.submit(run, step, True) for step in wanted if step.when is When.BESIDE]
+        others = beside.submit(lambda: list(run_beside(waiting, LABS[0])))
         outcomes += [run(step) for step in wanted if step.when is When.ROW]
-        outcomes += [other.result() for other in others]
+        scenarios_of_roles = [*run_beside(waiting, LABS[1]), *others.result()]
+    outcomes += sorted(scenarios_of_roles, key=lambda outcome: wanted.index(outcome.step))
     return outcomes + [run(step) for step in wanted if step.when is When.ALONE]
 
 
@@ -169,6 +196,8 @@ def say_which_store(binary: Path) -> None:
 
 def main(groups: Sequence[str]) -> int:
     """Run the steps of the named groups, or all; return 1 if one failed, 2 if a group is unknown."""
+    # A shell that starts this in the background has everything below it ignore interrupts, which tests send.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     everything = list(steps())
     known = sorted({step.group for step in everything})
     if unknown := set(groups) - set(known):
@@ -178,7 +207,8 @@ def main(groups: Sequence[str]) -> int:
     say_which_store(binary)
     wanted = groups or [group for group in known if group not in ONLY_WHEN_NAMED]
     started = time.monotonic()
-    outcomes = run_all([step for step in everything if step.group in wanted])
+    # What several groups need is done once.
+    outcomes = run_all(list({step.command: step for step in everything if step.group in wanted}.values()))
     print("\n=== time of each step")
     for outcome in outcomes:
         verdict = "ok" if outcome.passed else "FAILED"

@@ -1,4 +1,4 @@
-"""scripts/test.py: what is told of a step that failed."""
+"""scripts/test.py: what is told of a step that failed, and which steps go on at the same time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import importlib.util
 import os
 import signal
 import sys
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from kvstrata.lab.spec import PRESETS
 from kvstrata.paths import PROJECT
 
 
@@ -67,3 +70,54 @@ def test_a_process_that_a_step_leaves_running_is_not_awaited(
     os.kill(int(capsys.readouterr().out.split()[-1]), signal.SIGKILL)
     assert outcome.passed
     assert outcome.seconds < 10
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> Path:
+    return tmp_path / "seen"
+
+
+def says(script: ModuleType, name: str, when: str, seen: Path, meanwhile: str = "true") -> Any:
+    """A step that writes down when it begins and ends, and in which lab."""
+    line = f'echo "{name} $1 ${{{script.LAB_VARIABLE}:-}}" >>{seen}'
+    command = f"say() {{ {line}; }}; say begins; {meanwhile}; say ends"
+    return script.Step("group", name, ("bash", "-c", command), script.When(when))
+
+
+def until(line: str, seen: Path) -> str:
+    return f'until grep --quiet --line-regexp "{line}" {seen}; do sleep 0.02; done'
+
+
+def test_a_scenario_goes_on_beside_the_row_and_two_after_it(script: ModuleType, seen: Path) -> None:
+    one, two = script.LABS
+    steps = [
+        says(script, "row", "row", seen, until(f"a begins {one}", seen)),
+        says(script, "alone", "alone", seen),
+        # Ends when both others have begun: these were taken by the second lab, one after the other.
+        says(script, "a", "beside", seen, until(f"c begins {two}", seen)),
+        says(script, "b", "beside", seen),
+        says(script, "c", "beside", seen),
+        says(script, "before", "first", seen),
+    ]
+    outcomes = script.run_all(steps)
+    assert [outcome.step.name for outcome in outcomes] == ["before", "row", "a", "b", "c", "alone"]
+    assert all(outcome.passed for outcome in outcomes)
+    lines = [line.strip() for line in seen.read_text().splitlines()]
+    assert lines[:2] == ["before begins", "before ends"]
+    assert lines[-2:] == ["alone begins", "alone ends"]
+    assert lines.index("row ends") < lines.index(f"b begins {two}")
+    in_second = [line for line in lines if line.endswith(two)]
+    assert in_second == [f"{name} {what} {two}" for name in "bc" for what in ("begins", "ends")]
+
+
+def test_every_scenario_runs_once_however_many_there_are(script: ModuleType, seen: Path) -> None:
+    names = [f"s{number}" for number in range(12)]
+    outcomes = script.run_all([says(script, name, "beside", seen) for name in names])
+    assert [outcome.step.name for outcome in outcomes] == names
+    assert sorted(line.split()[0] for line in seen.read_text().splitlines() if "begins" in line) == sorted(names)
+
+
+def test_the_labs_of_scenarios_are_labs(script: ModuleType) -> None:
+    assert {*script.LABS} == {*PRESETS} - {"lab"}
+    config = (PROJECT / ".config/molecule/config.yml").read_text()
+    assert f"/molecule/shared/labs/${{{script.LAB_VARIABLE}:-{script.LABS[0]}}}.yml" in config
