@@ -74,7 +74,10 @@ def test_each_script_parses(script: str) -> None:
         ("8b", ["none", "dram+ssd", "dram", "native"]),
         ("8b-clients", ["none", "dram+ssd", "resp", "poc"]),
         ("32b", ["none", "dram+ssd", "dram"]),
+        ("32b-wide", ["none", "dram+ssd"]),
+        ("32b-clients", ["none", "dram+ssd", "native", "resp", "poc"]),
         ("8b2", ["none", "dram+ssd"]),
+        ("8b2-moved", ["none", "dram+ssd"]),
         ("8b-long", ["none", "dram+ssd", "dram"]),
         ("tiny", ["none", "dram+ssd", "dram", "resp"]),
     ],
@@ -87,13 +90,33 @@ def test_a_shape_is_asked_for_in_words_that_bench_serve_takes(tmp_path: Path, sh
     options = _options(given)
     found = prepare.configurations(options)
     assert [one.name for one in found] == names
-    gate = {"32b": 1.0, "tiny": 0.0}.get(shape, 4.0)
+    gate = 1.0 if shape.startswith("32b") else 0.0 if shape == "tiny" else 4.0
     assert {one.name: one.min_load_gbps for one in found if one.min_load_gbps} == ({"dram+ssd": gate} if gate else {})
     assert given["resume"] is False
-    longest = {"8b-long": ("cold", 6.0), "32b": ("cold,warm", 5.0)}.get(shape, ("cold,warm", 4.0))
+    longest = {
+        "8b-long": ("cold", 6.0),
+        "32b": ("cold,warm", 5.0),
+        "32b-wide": ("cold", 10.0),
+        "32b-clients": ("cold", 5.0),
+    }.get(shape, ("cold,warm", 4.0))
     assert (given["passes"], given["phase_minutes"]) == longest
-    assert given["gpus"] == {"tiny": "", "8b2": "0,1"}.get(shape, "0")
+    assert given["gpus"] == {"tiny": "", "8b2": "0,1", "8b2-moved": "0,1"}.get(shape, "0")
+    assert given["router_policy"] == ("round_robin" if shape == "8b2-moved" else "cache_aware")
     assert 6 < options.minutes < 9
+
+
+def test_engines_profile_themselves_where_that_is_wanted(tmp_path: Path) -> None:
+    done = run(tmp_path, "serve.sh", "8b", KV_PROFILE="2", KV_AS="profile")
+    assert done.returncode == 0, done.stderr
+    made = calls(tmp_path)
+    (words,) = [call for call in made if call[0].endswith("bench.py")]
+    (first, *_) = prepare.configurations(_options(parsed("serve", words[2:])))
+    told = json.loads(str(first.engine["profiler-config"]))
+    assert told["profiler"] == "torch"
+    assert Path(told["torch_profiler_dir"]).is_dir()
+    (watching,) = [call for call in made if call[0].endswith("profile_engines.py")]
+    assert watching[2:] == ["2", "5"]
+    assert (tmp_path / "out" / "serve-8b-profile.traces.tar").is_file()
 
 
 def test_a_second_call_goes_on_and_the_time_of_a_call_is_its_own(tmp_path: Path) -> None:
@@ -126,7 +149,10 @@ def test_what_comes_back_is_little_and_plain(tmp_path: Path) -> None:
 def test_an_unknown_shape_is_refused_with_what_is_allowed(tmp_path: Path) -> None:
     done = run(tmp_path, "serve.sh", "70b")
     assert done.returncode == 2
-    assert "SHAPE is '70b'; allowed: 8b, 8b2, 8b-long, 8b-clients, 32b, tiny" in done.stderr
+    assert (
+        "SHAPE is '70b'; allowed: 8b, 8b2, 8b2-moved, 8b-long, 8b-clients, 32b, 32b-wide, 32b-clients, tiny"
+        in done.stderr
+    )
 
 
 def test_the_raw_tier_is_asked_for_in_words_that_bench_takes(tmp_path: Path) -> None:
