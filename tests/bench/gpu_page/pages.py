@@ -53,6 +53,8 @@ CUT = {
     "break_even_cut_chunks_total": 25.0,
     "break_even_cut_bytes_total": 25.0 * (32 << 20),
     "break_even_probes_total": 3.0,
+    "break_even_unasked_total": 40.0,
+    "events_total{event=lookup_late}": 2.0,
     "break_even": 1.0,
 }
 

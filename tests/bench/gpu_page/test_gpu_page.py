@@ -208,12 +208,12 @@ def test_what_break_even_did_is_told_where_it_is_on() -> None:
     configurations[2]["min_load_gbps"] = 5.2
     cold, warm = reports.make(record).gates
     assert (cold.pass_, warm.pass_) == ("cold", "warm")
-    assert cold.cells() == ["dram+ssd", "poc, cold", "5.2", "3.00", "100", "25 (25%)", "3", "cutting"]
+    assert cold.cells() == ["dram+ssd", "poc, cold", "5.2", "3.00", "100", "25 (25%)", "3", "40", "2", "cutting"]
 
 
 def test_without_break_even_nothing_is_said_to_be_cut() -> None:
     cold, _ = reports.make(pages.record()).gates
-    assert cold.cells() == ["dram+ssd", "poc, cold", "off", "3.00", "100", "-", "-", "-"]
+    assert cold.cells() == ["dram+ssd", "poc, cold", "off", "3.00", "100", "-", "-", "-", "-", "-"]
 
 
 # -- at a glance -------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ HEADS = (
     "chunks found",
     "answered as misses",
     "lookups let through to measure",
+    "lookups that asked no store",
+    "answered too late",
     "at the end",
 )
 
@@ -40,6 +42,10 @@ class Gate:
     hits: int
     cut: int
     probes: int
+    unasked: int
+    """Lookups that ended in misses at once, for nothing of what the stores have could pass."""
+    late: int
+    """Lookups that ended in misses, for the stores took longer to answer than computing takes."""
     cutting: bool
     """Whether it was cutting when the last round's phase ended."""
 
@@ -60,6 +66,8 @@ class Gate:
             str(self.found),
             "-" if off else f"{self.cut}{share}",
             "-" if off else str(self.probes),
+            "-" if off else str(self.unasked),
+            "-" if off else str(self.late),
             "-" if off else "cutting" if self.cutting else "open",
         ]
 
@@ -86,5 +94,7 @@ def _gate(key: tuple[str, str, str], told: float, rounds: list[Phase]) -> Gate:
         hits=counted("events_total{event=lookup_hits}"),
         cut=counted("break_even_cut_chunks_total"),
         probes=counted("break_even_probes_total"),
+        unasked=counted("break_even_unasked_total"),
+        late=counted("events_total{event=lookup_late}"),
         cutting=bool(counters.total(rounds[-1].after["l2"], "break_even")),
     )
