@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""ways_in.py HOST: ask the store of d0 through its socket and over TLS, without and with the password in STORE_PASSWORD."""
+"""ways_in.py HOST: ask the store of d0 through its socket and over TLS, without and with STORE_PASSWORD."""
 
 from __future__ import annotations
 
