@@ -202,8 +202,10 @@ def test_drives_that_would_wear_out_get_a_policy_that_writes_less() -> None:
     busy = planned(question=Question(users=(1600,), thinks=(0.0,)))
     assert min(wear.years or 99 for wear in busy.wear) < 5
     assert suggested(busy)["lmcache_offload_policy"] == {"name": "second_use", "only_when_full": True}
+    assert judge_cache("n", suggested(busy)) == []
     idle = planned(question=Question(users=(8,), thinks=(100_000.0,)))
     assert suggested(idle)["lmcache_offload_policy"] == {"name": "all"}
+    assert "vllm_lmcache_recheck_s" not in suggested(idle)
 
 
 def test_a_node_without_drives_gets_no_variables_for_them() -> None:

@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+import yaml
 
+from kvstrata.paths import PROJECT
 from kvstrata.preflight.cache import judge_cache
 
 
@@ -12,7 +14,10 @@ from kvstrata.preflight.cache import judge_cache
     [
         ({"lmcache_placement": "anywhere"}, "lmcache_placement is 'anywhere'"),
         ({"lmcache_stripe_width": 300}, "lmcache_stripe_width is 300"),
-        ({"lmcache_offload_policy": {"name": "never"}}, "lmcache_offload_policy is {'name': 'never'}"),
+        (
+            {"lmcache_offload_policy": {"name": "never"}, "vllm_lmcache_recheck_s": 0},
+            "lmcache_offload_policy is {'name': 'never'}",
+        ),
         ({"lmcache_offload_policy": {"name": "all", "after": 2}}, "no option 'after'"),
         ({"lmcache_min_load_gbps": -1}, "lmcache_min_load_gbps is -1"),
         ({"lmcache_l2_options": {"load_connections": 65}}, "lmcache_l2_options.load_connections is 65"),
@@ -38,7 +43,24 @@ def test_what_the_documentation_shows_is_accepted() -> None:
         "lmcache_placement": "local_first",
         "lmcache_stripe_width": 0,
         "lmcache_offload_policy": {"name": "second_use"},
+        "vllm_lmcache_recheck_s": 0,
         "lmcache_min_load_gbps": 4.0,
         "lmcache_l2_options": {"load_connections": 8, "piece_bytes": 2097152},
     }
     assert judge_cache("gpu1", given) == []
+
+
+@pytest.mark.parametrize(("asked", "said"), [({}, "'its default, 30'"), ({"vllm_lmcache_recheck_s": 5}, "5")])
+def test_a_policy_that_counts_lookups_wants_every_prompt_asked_about(asked: dict[str, Any], said: str) -> None:
+    given = {"lmcache_offload_policy": {"name": "min_prefix"}, **asked}
+    [problem] = judge_cache("gpu1", given)
+    assert str(problem).startswith(
+        f"gpu1: vllm_lmcache_recheck_s is {said}; allowed: 0 with lmcache_offload_policy min_prefix"
+    )
+    assert judge_cache("gpu1", {"lmcache_offload_policy": {"name": "all"}, **asked}) == []
+
+
+def test_the_default_is_that_of_the_role() -> None:
+    defaults = yaml.safe_load((PROJECT / "roles" / "vllm" / "defaults" / "main.yml").read_text())
+    (problem,) = judge_cache("gpu1", {"lmcache_offload_policy": {"name": "tinylfu"}})
+    assert f"its default, {defaults['vllm_lmcache_recheck_s']}'" in str(problem)

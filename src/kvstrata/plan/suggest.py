@@ -35,6 +35,9 @@ def suggested(plan: Plan) -> dict[str, Any]:
         ]
         found["lmcache_min_load_gbps"] = plan.min_load_gbps
         found["lmcache_offload_policy"] = policy(plan)
+        if found["lmcache_offload_policy"]["name"] != "all":
+            # It counts lookups, so that LMCache must be asked about every prompt.
+            found["vllm_lmcache_recheck_s"] = 0
     return found
 
 

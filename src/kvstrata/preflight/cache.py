@@ -15,6 +15,8 @@ _FIELDS = {
     "lmcache_offload_policy": "policy",
     "lmcache_min_load_gbps": "min_load_gbps",
 }
+# vllm_lmcache_recheck_s of roles/vllm.
+_RECHECK_S = 30
 _ENDPOINT = {"host": "127.0.0.1", "port": 6666, "capacity_bytes": 1 << 30}
 
 
@@ -32,6 +34,12 @@ def judge_cache(where: str, given: Mapping[str, Any]) -> list[Problem]:
     if "lmcache_stores_ca" in given and "kvrocks_tls" not in given:
         allowed = "only together with kvrocks_tls: without it the stores do not speak TLS"
         problems.append(Problem(where, "lmcache_stores_ca", given["lmcache_stores_ca"], allowed))
+    policy = given.get("lmcache_offload_policy", {})
+    policy = policy.get("name", "all") if isinstance(policy, Mapping) else "all"
+    if policy != "all" and given.get("vllm_lmcache_recheck_s", _RECHECK_S) != 0:
+        allowed = f"0 with lmcache_offload_policy {policy}, which counts the lookups of every prompt (docs/offload.md)"
+        asked = given.get("vllm_lmcache_recheck_s", f"its default, {_RECHECK_S}")
+        problems.append(Problem(where, "vllm_lmcache_recheck_s", asked, allowed))
     for variable, fields in tries.items():
         try:
             make_policy(**TierConfig.from_dict({**right, **fields}).policy)
