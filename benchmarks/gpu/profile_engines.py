@@ -11,6 +11,7 @@ A line for each: the moment, port, process and seconds, by which a trace finds i
 
 from __future__ import annotations
 
+import http.client
 import re
 import sys
 import time
@@ -50,7 +51,7 @@ def running(port: int) -> float:
 
 
 def profile(port: int, seconds: float) -> None:
-    """Let an engine profile itself for so long; raises OSError."""
+    """Let an engine profile itself for so long; raises OSError or HTTPException."""
     for word, after_s in (("start", seconds), ("stop", 0.0)):
         request = urllib.request.Request(f"http://127.0.0.1:{port}/{word}_profile", b"")
         # It writes its trace before it answers.
@@ -72,7 +73,7 @@ def main(words: list[str]) -> int:
             moment = time.strftime("%H:%M:%S")
             try:
                 profile(port, seconds)
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
                 code = 1
                 print(f"{moment} port {port}, process {pid}: NOT PROFILED: {error}", flush=True)
             else:

@@ -75,6 +75,15 @@ if [ -n "${KV_MPS:-}" ]; then
     CUDA_DEVICE_ORDER=PCI_BUS_ID nvidia-cuda-mps-control -d || { say "NO MPS"; exit 1; }
     trap 'echo quit | nvidia-cuda-mps-control' EXIT
 fi
+if [ -n "${KV_PROFILE:-}" ]; then
+    traces=$base/results/$name-traces
+    rm -rf "$traces" && mkdir -p "$traces"
+    args+=(--engine "profiler-config='{\"profiler\":\"torch\",\"torch_profiler_dir\":\"$traces\",\"torch_profiler_with_stack\":false}'")
+    # Of what runs below; before the locks, which it would hold.
+    "$python" "$here/benchmarks/gpu/profile_engines.py" $$ "$KV_PROFILE" "${KV_RUNNING:-$([ "$shape" = tiny ] && echo 2 || echo 5)}" \
+        >"$traces/engines.txt" 2>&1 &
+    profiler=$!
+fi
 # Runs on other GPUs go on beside it; those on the same ones take turns, and what they wait is not of their time.
 gpus=${KV_GPUS:-0}
 [[ $shape = 8b2* ]] && gpus=${KV_GPUS:-0,1}
@@ -91,13 +100,6 @@ resume=()
 # The FlashInfer sampler wants a compiler and its sources at the first request.
 minutes=$(awk "BEGIN { print ($(left) - 45) / 60 }")
 say "$name: $minutes minutes, ${resume[*]:-from the beginning}"
-if [ -n "${KV_PROFILE:-}" ]; then
-    traces=$base/results/$name-traces
-    rm -rf "$traces" && mkdir -p "$traces"
-    args+=(--engine "profiler-config='{\"profiler\":\"torch\",\"torch_profiler_dir\":\"$traces\",\"torch_profiler_with_stack\":false}'")
-    # Of what runs below; it ends with this script.
-    "$python" "$here/benchmarks/gpu/profile_engines.py" $$ "$KV_PROFILE" "${KV_RUNNING:-5}" >"$traces/engines.txt" 2>&1 &
-fi
 # shellcheck disable=SC2086 # KV_ARGS is a list of words
 timeout --signal=INT --kill-after=20 $(($(left) - 20)) "$python" "$here/scripts/bench.py" serve "${args[@]}" \
     --configurations "${KV_CONFIGURATIONS:-$configurations}" --env VLLM_USE_FLASHINFER_SAMPLER=0 --python "$engine_python" --kvrocks "$base/bin/kvrocks" --dir "$base/data" \
@@ -105,6 +107,14 @@ timeout --signal=INT --kill-after=20 $(($(left) - 20)) "$python" "$here/scripts/
     "${resume[@]}" ${KV_ARGS:-} 2>&1 | tee -a "$base/results/$name.log"
 code=${PIPESTATUS[0]}
 keep "$name"
-[ -n "${KV_PROFILE:-}" ] && tar -cf "$out/$name.traces.tar" -C "$traces" .
+if [ -n "${KV_PROFILE:-}" ]; then
+    # No engine is left to be profiled.
+    kill "$profiler" 2>/dev/null
+    wait "$profiler"
+    cp "$traces/engines.txt" "$out/$name.engines.txt"
+    # Each by itself: what is too large does not come back, and the others do.
+    find "$traces" -name 'rank*.json.gz' -size -16M -exec cp {} "$out/" \;
+    find "$traces" -name 'rank*.json.gz' -size +15M -exec echo "TOO LARGE, perhaps:" {} \;
+fi
 say "$name: exit $code"
 exit "$code"

@@ -12,8 +12,13 @@ PATIENCE_S = 10.0
 
 
 @pytest.fixture
-def alarm() -> Iterator[Alarm]:
-    made = Alarm("test-alarm")
+def failures() -> list[Exception]:
+    return []
+
+
+@pytest.fixture
+def alarm(failures: list[Exception]) -> Iterator[Alarm]:
+    made = Alarm("test-alarm", failures.append)
     yield made
     made.close()
 
@@ -40,9 +45,18 @@ def test_what_is_past_is_called_at_once(alarm: Alarm) -> None:
     assert over.wait(PATIENCE_S)
 
 
+def test_a_call_that_fails_is_told_and_keeps_none_of_the_others(alarm: Alarm, failures: list[Exception]) -> None:
+    over = threading.Event()
+    alarm.at(time.monotonic() - 2, lambda: 1 // 0)
+    alarm.at(time.monotonic() - 1, over.set)
+    assert over.wait(PATIENCE_S)
+    assert [type(error) for error in failures] == [ZeroDivisionError]
+
+
 def test_nothing_is_called_after_its_end() -> None:
-    made, called = Alarm("test-alarm"), threading.Event()
-    made.at(time.monotonic() + 0.05, called.set)
+    made, called = Alarm("test-alarm", lambda _: None), threading.Event()
+    made.at(time.monotonic() + 3600, called.set)
     made.close()
-    assert not called.wait(0.2)
+    made.at(time.monotonic() - 1, called.set)
     assert "test-alarm" not in [thread.name for thread in threading.enumerate()]
+    assert not called.is_set()

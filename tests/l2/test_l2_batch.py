@@ -102,19 +102,24 @@ def test_a_batch_in_a_hurry_is_answered_with_what_there_is_and_never_again() -> 
         for number in range(3):
             batch.expect(number)
     batch.settle(1, 11)
-    assert batch.hurry()
+    late: list[tuple[frozenset[int], int]] = []
+    batch.hurry(lambda numbers: late.append((numbers, len(answers))))
     assert answers == [[-1, 11, -1]]
+    assert late == [(frozenset({0, 2}), 0)], "before it calls back"
     batch.settle(0, 10)
     batch.settle(2, 12)
-    assert not batch.hurry()
+    batch.hurry(lambda numbers: late.append((numbers, 0)))
     assert answers == [[-1, 11, -1]]
+    assert len(late) == 1
 
 
 def test_a_batch_that_is_answered_has_no_hurry() -> None:
     answers: list[list[int]] = []
+    late: list[frozenset[int]] = []
     with Batch([0], answers.append) as batch:
         batch.expect(0)
-        assert not batch.hurry(), "its parts are still being started"
+        # Its parts are still being started.
+        batch.hurry(late.append)
         batch.settle(0, 1)
-    assert not batch.hurry()
-    assert answers == [[1]]
+    batch.hurry(late.append)
+    assert (answers, late) == ([[1]], [])

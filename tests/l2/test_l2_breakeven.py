@@ -238,20 +238,66 @@ def test_what_is_kept_arrives_no_later_than_it_computes_and_nothing_longer_would
 
 
 def test_no_store_is_asked_while_all_are_too_slow(clock: Clock, cutting: BreakEven) -> None:
-    slow = sources(0.5, 0.9)
-    assert [cutting.asks(slow) for _ in range(20)] == [False] * 20
+    slow = sources(0.5, 0.6)
+    assert [cutting.asks(slow) for _ in range(20)] == [frozenset()] * 20
     assert cutting.report()["unasked"] == 20
-    # One that might be fast enough, or whose rate nobody knows, is asked.
-    assert cutting.asks(sources(0.5, 1.2))
-    assert cutting.asks(sources(0.5, None))
+    # Where one might be fast enough, or all of them together, or nobody knows a rate, all are asked.
+    for known in (sources(0.5, 1.2), sources(0.5, 0.7), sources(0.5, None)):
+        assert cutting.asks(known) == {0, 1}
     assert cutting.report()["unasked"] == 20
+
+
+def test_stores_that_are_fast_together_are_asked_as_soon_as_their_backlog_is_gone(clock: Clock) -> None:
+    made, spread = BreakEven(1.0), [{n % 4: GB} for n in range(8)]
+    assert kept(made, spread, sources(*[0.8] * 4)) == 8
+    assert kept(made, spread, sources(*[0.8] * 4, outstanding=20 * GB)) == 0
+    assert made.cutting
+    assert made.asks(sources(*[0.8] * 4))
+    assert kept(made, spread, sources(*[0.8] * 4)) == 8
+    assert not made.cutting
+
+
+@given(
+    st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 5 * GB), min_size=1), min_size=1, max_size=12),
+    st.lists(st.one_of(st.none(), st.floats(0.01, 3)), min_size=4, max_size=4),
+    st.booleans(),
+)
+def test_stores_are_asked_wherever_something_would_pass(
+    parts: list[dict[int, int]], rates: list[float | None], cutting: bool
+) -> None:
+    judge, asked = BreakEven(1.0), BreakEven(1.0)
+    judge.cutting = asked.cutting = cutting
+    if kept(judge, parts, sources(*rates)):
+        assert asked.asks(sources(*rates))
 
 
 def test_a_store_is_asked_until_it_is_known_to_be_slow(clock: Clock) -> None:
     made = BreakEven(1.0)
     assert made.asks(sources(0.5)), "it has not cut yet"
-    assert BreakEven(0).asks(sources(1e-9)), "switched off"
-    assert made.asks({}), "none is to be asked, which is not for break-even to say"
+    assert BreakEven(0).asks(sources(1e-9)) == {0}, "switched off"
+    assert made.asks({}) == frozenset()
+    assert made.report()["unasked"] == 0, "that none is to be asked is not for break-even to say"
+
+
+def test_a_store_that_was_late_is_left_alone_for_a_while_and_the_others_are_asked(clock: Clock) -> None:
+    made, known = BreakEven(1.0), sources(5.0, 5.0)
+    made.late([1])
+    assert made.asks(known) == {0}
+    made.late([0])
+    assert made.asks(known) == frozenset()
+    clock.now += 2.1
+    assert made.asks(known) == {0, 1}
+
+
+def test_a_measurement_that_comes_late_is_over(clock: Clock, cutting: BreakEven) -> None:
+    slow, asked = sources(0.5), []
+    for number in range(100):
+        if cutting.asks(slow):
+            asked.append(number)
+            cutting.late([0])
+        clock.now += 1.0
+    # The lookup of the moment after it is not counted, for it is not asked either.
+    assert asked == [24, 50, 76]
 
 
 def test_while_one_lookup_measures_a_store_the_others_do_not_ask_it(clock: Clock) -> None:

@@ -127,6 +127,12 @@ def test_a_store_that_says_nothing_is_waited_for_as_long_as_computing_takes(
         assert COMPUTED_S <= time.monotonic() - began < made.client.config.lookup_deadline_s
         status = made.client.tier.status()
         assert status["counters"]["lookup_late"] == 1
+        # And the others do not wait for it.
+        began = time.monotonic()
+        for _ in range(30):
+            assert made.client.found(*NAMES) == [False] * CHUNKS
+        assert time.monotonic() - began < 2 * COMPUTED_S
+        status = made.client.tier.status()
         # It is not taken for dead: others may find it well, and it may have much to write.
         assert status["endpoints_up"] == 1
     finally:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 
 class Alarm:
-    """A list of moments, and what to call at each; the calls must be short and raise nothing."""
+    """A list of moments, and what to call at each; the calls must be short."""
 
-    def __init__(self, name: str) -> None:
-        """Start the thread."""
+    def __init__(self, name: str, failed: Callable[[Exception], object]) -> None:
+        """Start the thread; `failed` gets what a call raised, after which the others are still called."""
+        self._failed = failed
         self._condition = threading.Condition()
         self._calls: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
@@ -24,6 +25,8 @@ class Alarm:
     def at(self, moment: float, call: Callable[[], object]) -> None:
         """Call at a moment of time.monotonic(); nothing is called after `close`."""
         with self._condition:
+            if self._closed:
+                return
             heapq.heappush(self._calls, (moment, next(self._numbers), call))
             if self._calls[0][2] is call:
                 self._condition.notify()
@@ -37,7 +40,10 @@ class Alarm:
 
     def _run(self) -> None:
         while (call := self._next()) is not None:
-            call()
+            try:
+                call()
+            except Exception as error:  # the others wait for this thread
+                self._failed(error)
 
     def _next(self) -> Callable[[], object] | None:
         with self._condition:

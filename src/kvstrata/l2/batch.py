@@ -40,15 +40,18 @@ class Batch(Generic[T]):
         if last:
             self._done(self._results)
 
-    def hurry(self) -> bool:
-        """Call back now with what there is, and drop what is settled later; return False where it has called back."""
+    def hurry(self, late: Callable[[frozenset[int]], object]) -> None:
+        """Call back now with what there is, and drop what is settled later; nothing where it has called back.
+
+        Before that `late` gets the numbers that were waited for.
+        """
         with self._lock:
-            waited = bool(self._open) and not self._starting
+            waited = frozenset() if self._starting else frozenset(self._open)
             if waited:
                 self._open.clear()
         if waited:
+            late(waited)
             self._done(self._results)
-        return waited
 
     def settler(self, number: int) -> Callable[[T], None]:
         """Return `settle` for one number."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 _MARGIN = 0.85
@@ -45,6 +45,7 @@ class BreakEven:
     until it is, or for a while: after a start many prompts come at once, and all would wait for it, however slow it is.
 
     Where nothing could pass, no store need be asked what it has (`asks`): a drive that is busy answers that late too.
+    One that did is not asked for a while (`late`).
     """
 
     def __init__(self, min_load_gbps: float) -> None:
@@ -65,26 +66,41 @@ class BreakEven:
         """Lookups that passed to give an endpoint its first rate."""
         self.unasked = 0
         """Lookups that ended without a store being asked."""
+        self._quiet_until: dict[int, float] = {}
+        """For endpoints that answered too late: until when they are not asked."""
 
-    def asks(self, sources: Mapping[int, Source]) -> bool:
-        """Whether a lookup may end in anything but misses, or in a measurement; sources as `keep` takes them."""
-        if not self._compute or not sources:
-            return True
+    def asks(self, sources: Mapping[int, Source]) -> frozenset[int]:
+        """Return the endpoints to ask what they have: none where a lookup could end in nothing but misses.
+
+        Args:
+            sources: the endpoints that may be asked, as `keep` takes them.
+        """
+        if not self._compute:
+            return frozenset(sources)
         with self._lock:
             now = time.monotonic()
-            if any(self._may_pass(endpoint, source, now) for endpoint, source in sources.items()):
-                return True
-            if self.cutting:
-                self._lookups += 1
-                if self._probe_is_due(now):
-                    return True
-            self.unasked += 1
-            return False
+            found = {number: each for number, each in sources.items() if now >= self._quiet_until.get(number, 0.0)}
+            if sources and not (found and self._may_pass(found, now)):
+                self.unasked += 1
+                return frozenset()
+            return frozenset(found)
 
-    def _may_pass(self, endpoint: int, source: Source, now: float) -> bool:
-        if source.bytes_per_s is None:
-            return now >= self._tried_until.get(endpoint, 0.0)
-        return not self.cutting or source.bytes_per_s >= self._compute / _MARGIN
+    def late(self, endpoints: Iterable[int]) -> None:
+        """Note that these did not answer in time: each lookup would wait for them again."""
+        with self._lock:
+            until = time.monotonic() + _PROBE_S
+            self._quiet_until |= dict.fromkeys(endpoints, until)
+            self._probe_from, self._lookups = until, 0
+
+    def _may_pass(self, sources: Mapping[int, Source], now: float) -> bool:
+        """Whether `keep` may leave something of a prefix on these, at best spread over all of them, or measures."""
+        if any(each.bytes_per_s is None and now >= self._tried_until.get(i, 0.0) for i, each in sources.items()):
+            return True
+        together = sum(each.bytes_per_s or 0.0 for each in sources.values())
+        if together >= self._compute / _MARGIN or (together and not self.cutting):
+            return True
+        self._lookups += self.cutting
+        return self.cutting and self._probe_is_due(now)
 
     def patience_s(self, size: int) -> float | None:
         """Return the seconds that computing so many bytes of KV takes: no answer is worth a longer wait. None: any."""

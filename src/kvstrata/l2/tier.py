@@ -72,7 +72,7 @@ class Tier:
         ]
         self._chunk_bytes = 0
         """Of the largest chunk that was seen: of those that a lookup names only the store knows."""
-        self._alarm = Alarm("l2-alarm")
+        self._alarm = Alarm("l2-alarm", lambda _: self.counters.add("internal_errors"))
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._threads = [
@@ -120,7 +120,7 @@ class Tier:
         """Find chunks and lock those found against eviction by this process, until `unlock`.
 
         Where break-even is on, stores are not asked while nothing of theirs could pass, and not waited for longer than
-        computing the chunks takes.
+        computing the chunks takes, as far as their size is known: that of the largest that was seen.
 
         Args:
             prefixes: rows of identities, each row in prefix order; break-even cuts the tail of each.
@@ -133,7 +133,8 @@ class Tier:
         flat = [(identity, cid) for row, cids in zip(prefixes, rows) for identity, cid in zip(row, cids)]
         widths = [len(row) for row in rows]
         reachable = {i: source for i, source in self._sources().items() if self.endpoints[i].breaker.closed}
-        if not self.break_even.asks(reachable):
+        asked = self.break_even.asks(reachable)
+        if reachable and not asked:
             self.counters.add("lookup_chunks", len(flat))
             done([[False] * width for width in widths])
             return
@@ -146,15 +147,16 @@ class Tier:
                 self._lock_found(cids, row, hits)
             done(usable)
 
-        batch = self._fetch_manifests(flat, deadline, found)
+        batch = self._fetch_manifests(flat, deadline, found, asked)
         patience_s = self.break_even.patience_s(len(flat) * self._chunk_bytes)
         if patience_s is not None and patience_s < self.config.lookup_deadline_s:
 
-            def give_up() -> None:
-                if batch.hurry():
-                    self.counters.add("lookup_late")
+            def late(numbers: frozenset[int]) -> None:
+                self.counters.add("lookup_late")
+                homes = [self._places(flat[number][1], write=False) for number in numbers]
+                self.break_even.late(places[0] for places in homes if places is not None)
 
-            self._alarm.at(time.monotonic() + patience_s, give_up)
+            self._alarm.at(time.monotonic() + patience_s, lambda: batch.hurry(late))
 
     def _cut(self, usable: list[list[bool]], manifests: Sequence[Sequence[Manifest | None]]) -> list[list[bool]]:
         """Return what is left of found chunks, row by row, where loading must be worth it."""
@@ -333,14 +335,18 @@ class Tier:
         named: Sequence[tuple[bytes, bytes]],
         deadline: float,
         done: Callable[[list[Manifest | None]], None],
+        asked: frozenset[int] | None = None,
     ) -> Batch[Manifest | None]:
-        """Read the manifests of (identity, chunk id) pairs from their endpoints, one pipeline for each."""
+        """Read the manifests of (identity, chunk id) pairs from their endpoints (`asked`: from these alone).
+
+        One pipeline for each endpoint; what is not answered is None.
+        """
         none: list[Manifest | None] = [None] * len(named)
         batch = Batch(none, done)
         by_home: dict[int, list[int]] = {}
         for number, (_, cid) in enumerate(named):
             places = self._places(cid, write=False)
-            if places is not None:
+            if places is not None and (asked is None or places[0] in asked):
                 by_home.setdefault(places[0], []).append(number)
         with batch:
             for home, numbers in by_home.items():

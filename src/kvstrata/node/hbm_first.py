@@ -13,8 +13,8 @@ LMCache is known to have the prefix: it was asked about it within the last `kvst
 followed was stored. So a conversation is still asked about every so often, by which LMCache's LRU sees it used, and
 what LMCache has lost meanwhile is stored again. 0 seconds asks about every prompt, as LMCache does by itself.
 
-What HBM lacks of a turn is mostly what the user just wrote, which nobody can have: its chunk is computed in less time
-than the answer takes. Where LMCache is known to have it, for HBM had it before, it is asked about a single chunk too.
+What HBM lacks of a turn is mostly what the user just wrote, which nobody has: its chunk is computed in less time than
+the answer takes. Where LMCache is known to have it, for HBM had it before, it is asked about a single chunk too.
 
 What is skipped here changes which chunks are stored and when, never what a request computes with.
 
@@ -140,7 +140,8 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
             return False
         if lacks >= self._ask_chunks * chunk:
             return True
-        return self._known.asked_at(self._prefix(request, whole_chunks)) is not None
+        longer = range(whole_chunks, whole_chunks - lacks + chunk - 1, -chunk)
+        return any(self._known.asked_at(self._prefix(request, tokens)) is not None for tokens in longer)
 
     def _is_there(self) -> bool:
         """Whether LMCache answers; what it had may be lost where it does not."""

@@ -23,11 +23,15 @@ from kvstrata.paths import PROJECT
 SCRIPTS = PROJECT / "benchmarks" / "gpu"
 # Stands for the host's Python: keeps its arguments, and writes what `bench serve` would.
 FAKE = """#!/bin/bash
-printf '%s\\0' "$@" >>"$KV_BASE/argv"; printf '\\n' >>"$KV_BASE/argv"
+words=$(printf '%s\\t' "$@")
+# One write: another one may run beside it.
+echo "$words" >>"$KV_BASE/argv"
 case $1 in */describe.py) echo '{"cores": 1}' ;; esac
 while [ $# -gt 0 ]; do
     [ "$1" = --output ] && { echo "${2##*/} $(date +%s.%N)" >>"$KV_BASE/times"; sleep "${FAKE_WAIT:-0}"
         echo "${2##*/} $(date +%s.%N)" >>"$KV_BASE/times"; mkdir -p "$2-logs"
+        [ -d "$2-traces" ] && { touch "$2-traces/rank0.1.pt.trace.json.gz"
+            until grep -q profile_engines "$KV_BASE/argv"; do sleep 0.05; done; }
         for end in md journal.jsonl; do echo '{}' >"$2.$end"; done
         printf '{\n "complete": %s\n}\n' "${FAKE_COMPLETE:-true}" >"$2.json"
         for n in 1 2 3; do echo "log $n" >"$2-logs/$n.log"; done; }
@@ -54,7 +58,7 @@ def run(tmp_path: Path, script: str, *words: str, **more: str) -> subprocess.Com
 
 
 def calls(tmp_path: Path) -> list[list[str]]:
-    return [line.split("\0")[:-1] for line in (tmp_path / "base" / "argv").read_text().splitlines()]
+    return [line.split("\t")[:-1] for line in (tmp_path / "base" / "argv").read_text().splitlines()]
 
 
 def parsed(command: str, words: list[str]) -> dict[str, Any]:
@@ -116,7 +120,8 @@ def test_engines_profile_themselves_where_that_is_wanted(tmp_path: Path) -> None
     assert Path(told["torch_profiler_dir"]).is_dir()
     (watching,) = [call for call in made if call[0].endswith("profile_engines.py")]
     assert watching[2:] == ["2", "5"]
-    assert (tmp_path / "out" / "serve-8b-profile.traces.tar").is_file()
+    assert (tmp_path / "out" / "serve-8b-profile.engines.txt").is_file()
+    assert (tmp_path / "out" / "rank0.1.pt.trace.json.gz").is_file()
 
 
 def test_a_second_call_goes_on_and_the_time_of_a_call_is_its_own(tmp_path: Path) -> None:

@@ -153,7 +153,6 @@ def test_an_engine_alone_is_started_counted_and_ended(stack: LocalStack) -> None
     assert servers() == before
 
 
-@pytest.mark.skipif(REDIS is None, reason="NOT PROVEN that stores are started: no redis-server (apt-get install it)")
 @pytest.mark.parametrize("policy", ["cache_aware", "round_robin"])
 def test_replicas_are_behind_a_router_of_the_policy_that_was_named(python: Path, tmp_path: Path, policy: str) -> None:
     with LocalStack(settings(python, tmp_path, replicas=2, router_policy=policy)) as stack:
@@ -168,6 +167,7 @@ def test_replicas_are_behind_a_router_of_the_policy_that_was_named(python: Path,
     assert words.count("http://127.0.0.1:") == 2
 
 
+@pytest.mark.skipif(REDIS is None, reason="NOT PROVEN that stores are started: no redis-server (apt-get install it)")
 def test_all_tiers_are_started_and_the_stores_are_emptied_and_removed(stack: LocalStack, tmp_path: Path) -> None:
     running = stack.start(preset("dram+ssd", Sizes(dram_gib=0.25)))
     assert any(note.startswith("NOT AN SSD TIER") for note in running.notes)
@@ -319,6 +319,8 @@ def test_a_failed_configuration_is_exit_1(python: Path, tmp_path: Path, monkeypa
         (["--driver", "curl"], "--driver: given 'curl'; allowed: own"),
         (["--server", "memcached"], "--server is 'memcached'; allowed: kvrocks, redis"),
         (["--router-policy", "kv_aware"], "--router-policy is 'kv_aware'; allowed: cache_aware, round_robin, random"),
+        (["--router-policy", "random"], "--router-policy random without --replicas: one engine has no router"),
+        (["-i", "/nowhere", "--router-policy", "random"], "a site's router is as it is deployed"),
         (["--accelerator", "tpu"], "--accelerator is 'tpu'; allowed: auto, cpu, cuda"),
         (["--dtype", "fp33"], "--dtype is 'fp33'"),
         (["--kvrocks", "/nowhere/kvrocks"], "--kvrocks /nowhere/kvrocks: no such file"),

@@ -127,6 +127,10 @@ def serve(
     keeping = Keeping(_beside(output, ".journal.jsonl"), _beside(output, "-logs"), resume, finished)
     try:
         if inventory is not None:
+            if router_policy != _DEFAULT.router_policy:
+                raise BenchError(
+                    f"--router-policy {router_policy} with --inventory: a site's router is as it is deployed"
+                )
             tried_on = _node(node, configurations, sweep)
             on_site(options, describe(inventory), tried_on, keeping, say, seed=seed)
         else:

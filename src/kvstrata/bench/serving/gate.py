@@ -14,6 +14,8 @@ from typing import Any
 from kvstrata.bench.serving import counters
 from kvstrata.bench.serving.model import Phase
 
+# The first is told from the beginning of a daemon that counts both, the second once it happened.
+_UNASKED, _LATE = "break_even_unasked_total", "events_total{event=lookup_late}"
 HEADS = (
     "configuration",
     "workload, pass",
@@ -42,10 +44,10 @@ class Gate:
     hits: int
     cut: int
     probes: int
-    unasked: int
-    """Lookups that ended in misses at once, for nothing of what the stores have could pass."""
-    late: int
-    """Lookups that ended in misses, for the stores took longer to answer than computing takes."""
+    unasked: int | None
+    """Lookups that ended in misses at once, for nothing of what the stores have could pass; None: not counted then."""
+    late: int | None
+    """Lookups that ended with what was known, for the stores took longer to answer than computing takes; or None."""
     cutting: bool
     """Whether it was cutting when the last round's phase ended."""
 
@@ -66,8 +68,8 @@ class Gate:
             str(self.found),
             "-" if off else f"{self.cut}{share}",
             "-" if off else str(self.probes),
-            "-" if off else str(self.unasked),
-            "-" if off else str(self.late),
+            "-" if off or self.unasked is None else str(self.unasked),
+            "-" if off or self.late is None else str(self.late),
             "-" if off else "cutting" if self.cutting else "open",
         ]
 
@@ -94,7 +96,7 @@ def _gate(key: tuple[str, str, str], told: float, rounds: list[Phase]) -> Gate:
         hits=counted("events_total{event=lookup_hits}"),
         cut=counted("break_even_cut_chunks_total"),
         probes=counted("break_even_probes_total"),
-        unasked=counted("break_even_unasked_total"),
-        late=counted("events_total{event=lookup_late}"),
+        unasked=counted(_UNASKED) if all(_UNASKED in phase.after["l2"] for phase in rounds) else None,
+        late=counted(_LATE) if all(_UNASKED in phase.after["l2"] for phase in rounds) else None,
         cutting=bool(counters.total(rounds[-1].after["l2"], "break_even")),
     )

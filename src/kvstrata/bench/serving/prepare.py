@@ -160,6 +160,8 @@ def local(options: Options, wanted: Sequence[Configuration], folder: Path, logs:
         )
     if options.router_policy not in POLICIES_WITHOUT_EVENTS:
         raise BenchError(f"--router-policy is {options.router_policy!r}; allowed: {', '.join(POLICIES_WITHOUT_EVENTS)}")
+    if options.router_policy != ROUTER_POLICY and options.replicas == 1:
+        raise BenchError(f"--router-policy {options.router_policy} without --replicas: one engine has no router")
     in_memory = options.replicas * max(c.hbm_gib or _CPU_KV_GIB for c in wanted) if accelerator == "cpu" else 0.0
     local_host.check_memory(max(c.l1_gib for c in wanted), in_memory, local_host.available_bytes())
     return LocalSettings(
