@@ -180,8 +180,12 @@ def run_all(wanted: Sequence[Step]) -> list[Outcome]:
     waiting = deque(step for step in wanted if step.when is When.BESIDE)
     with ThreadPoolExecutor(1) as beside:
         others = beside.submit(lambda: list(run_beside(waiting, LABS[0])))
-        outcomes += [run(step) for step in wanted if step.when is When.ROW]
-        scenarios_of_roles = [*run_beside(waiting, LABS[1]), *others.result()]
+        try:
+            outcomes += [run(step) for step in wanted if step.when is When.ROW]
+            scenarios_of_roles = [*run_beside(waiting, LABS[1]), *others.result()]
+        finally:
+            # After an interrupt nothing else is begun.
+            waiting.clear()
     outcomes += sorted(scenarios_of_roles, key=lambda outcome: wanted.index(outcome.step))
     return outcomes + [run(step) for step in wanted if step.when is When.ALONE]
 
