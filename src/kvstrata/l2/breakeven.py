@@ -94,13 +94,17 @@ class BreakEven:
 
     def _may_pass(self, sources: Mapping[int, Source], now: float) -> bool:
         """Whether `keep` may leave something of a prefix on these, at best spread over all of them, or measures."""
-        if any(each.bytes_per_s is None and now >= self._tried_until.get(i, 0.0) for i, each in sources.items()):
+        if any(self._is_untried(endpoint, each, now) for endpoint, each in sources.items()):
             return True
         together = sum(each.bytes_per_s or 0.0 for each in sources.values())
         if together >= self._compute / _MARGIN or (together and not self.cutting):
             return True
         self._lookups += self.cutting
         return self.cutting and self._probe_is_due(now)
+
+    def _is_untried(self, endpoint: int, source: Source, now: float) -> bool:
+        """Whether an endpoint has no rate, and no other lookup was let through just now to give it one."""
+        return source.bytes_per_s is None and now >= self._tried_until.get(endpoint, 0.0)
 
     def patience_s(self, size: int) -> float | None:
         """Return the seconds that computing so many bytes of KV takes: no answer is worth a longer wait. None: any."""
@@ -136,11 +140,7 @@ class BreakEven:
         """Return the endpoints without a rate that this lookup is let through to measure."""
         now = time.monotonic()
         named = {endpoint for row in rows for part in row for endpoint in part}
-        trial = {
-            endpoint
-            for endpoint in named
-            if sources[endpoint].bytes_per_s is None and now >= self._tried_until.get(endpoint, 0.0)
-        }
+        trial = {endpoint for endpoint in named if self._is_untried(endpoint, sources[endpoint], now)}
         # LMCache may have all of it in DRAM and load nothing: the next one is let through when this is over.
         self._tried_until |= dict.fromkeys(trial, now + _PROBE_S)
         self.trials += bool(trial)

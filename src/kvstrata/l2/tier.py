@@ -134,7 +134,7 @@ class Tier:
         widths = [len(row) for row in rows]
         reachable = {i: source for i, source in self._sources().items() if self.endpoints[i].breaker.closed}
         asked = self.break_even.asks(reachable)
-        if reachable and not asked:
+        if not asked:
             self.counters.add("lookup_chunks", len(flat))
             done([[False] * width for width in widths])
             return
