@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from kvstrata.bench.serving.configurations import BLOCK_TOKENS, REFERENCE
+from kvstrata.bench.serving.engine_options import ASK_OPTION, RECHECK_OPTION
 from kvstrata.bench.serving.record import Record
 from kvstrata.plan.alone import answer_s, mfu_of
 from kvstrata.plan.benched import (
@@ -177,8 +178,8 @@ class _Run:
         setup = replace(
             setup,
             # Before these could be told, every prompt was asked about, and every chunk that HBM lacked.
-            recheck_s=float(asking.get("kvstrata.recheck_s", 0.0)),
-            ask_chunks=int(asking.get("kvstrata.ask_chunks", 1)),
+            recheck_s=float(asking.get(RECHECK_OPTION, 0.0)),
+            ask_chunks=int(asking.get(ASK_OPTION, 1)),
         )
         # On this machine it is named so; on a deployed node by its unit.
         told = options.get("lmcache", options.get("lmcache.service"))

@@ -50,10 +50,10 @@ ACCELERATOR_OPTIONS: Mapping[Accelerator, Mapping[str, Json]] = {
 
 RECHECK_S = 30
 """vllm_lmcache_recheck_s of roles/vllm."""
-_RECHECK = "kvstrata.recheck_s"
+RECHECK_OPTION = "kvstrata.recheck_s"
 ASK_CHUNKS = 2
 """vllm_lmcache_ask_chunks of roles/vllm."""
-_ASK = "kvstrata.ask_chunks"
+ASK_OPTION = "kvstrata.ask_chunks"
 
 
 def role_options(model: ServedModel, place: EnginePlace, accelerator: Accelerator, lmcache: bool) -> dict[str, Json]:
@@ -85,15 +85,15 @@ def kv_transfer(lmcache_port: int) -> dict[str, Json]:
             "lmcache.mp.port": lmcache_port,
             "lmcache.mp.mq_timeout": 10,
             "lmcache.mp.heartbeat_interval": 5,
-            _RECHECK: RECHECK_S,
-            _ASK: ASK_CHUNKS,
+            RECHECK_OPTION: RECHECK_S,
+            ASK_OPTION: ASK_CHUNKS,
         },
     }
 
 
 def asking(transfer: Json, configuration: Configuration) -> Json:
     """Return a kv-transfer-config (JSON) with what a configuration says of asking LMCache."""
-    wanted = {_RECHECK: configuration.recheck_s, _ASK: configuration.ask_chunks}
+    wanted = {RECHECK_OPTION: configuration.recheck_s, ASK_OPTION: configuration.ask_chunks}
     changed = {name: value for name, value in wanted.items() if value is not None}
     if not changed:
         return transfer

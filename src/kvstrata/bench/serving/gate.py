@@ -88,6 +88,7 @@ def _gate(key: tuple[str, str, str], told: float, rounds: list[Phase]) -> Gate:
     def counted(name: str) -> int:
         return round(sum(counters.difference(phase.before, phase.after, "l2", name) for phase in rounds))
 
+    counts_lookups = all(_UNASKED in phase.after["l2"] for phase in rounds)
     rates = [rate for phase in rounds if (rate := counters.total(phase.after["l2"], "load_bytes_per_s"))]
     return Gate(
         *key,
@@ -96,7 +97,7 @@ def _gate(key: tuple[str, str, str], told: float, rounds: list[Phase]) -> Gate:
         hits=counted("events_total{event=lookup_hits}"),
         cut=counted("break_even_cut_chunks_total"),
         probes=counted("break_even_probes_total"),
-        unasked=counted(_UNASKED) if all(_UNASKED in phase.after["l2"] for phase in rounds) else None,
-        late=counted(_LATE) if all(_UNASKED in phase.after["l2"] for phase in rounds) else None,
+        unasked=counted(_UNASKED) if counts_lookups else None,
+        late=counted(_LATE) if counts_lookups else None,
         cutting=bool(counters.total(rounds[-1].after["l2"], "break_even")),
     )
