@@ -20,14 +20,16 @@ from pathlib import Path
 
 PROC = Path("/proc")
 RUNNING = re.compile(r"^vllm:num_requests_running\S* (\S+)", re.MULTILINE)
+# What there is where an engine ends meanwhile.
+UNANSWERED = (OSError, http.client.HTTPException)
 EVERY_S = 0.5
 PATIENCE_S = 120.0
 
 
-def engines(proc: Path = PROC) -> dict[int, int]:
+def engines() -> dict[int, int]:
     """Return the ports of the engines that were started from a file, by their process ids."""
     found = {}
-    for entry in proc.iterdir():
+    for entry in PROC.iterdir():
         if not entry.name.isdigit():
             continue
         try:
@@ -46,12 +48,12 @@ def running(port: int) -> float:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             return sum(float(value) for value in RUNNING.findall(answer.read().decode()))
-    except OSError:
+    except UNANSWERED:
         return 0.0
 
 
 def profile(port: int, seconds: float) -> None:
-    """Let an engine profile itself for so long; raises OSError or HTTPException."""
+    """Let an engine profile itself for so long; raises one of UNANSWERED."""
     for word, after_s in (("start", seconds), ("stop", 0.0)):
         request = urllib.request.Request(f"http://127.0.0.1:{port}/{word}_profile", b"")
         # It writes its trace before it answers.
@@ -73,7 +75,7 @@ def main(words: list[str]) -> int:
             moment = time.strftime("%H:%M:%S")
             try:
                 profile(port, seconds)
-            except (OSError, http.client.HTTPException) as error:
+            except UNANSWERED as error:
                 code = 1
                 print(f"{moment} port {port}, process {pid}: NOT PROFILED: {error}", flush=True)
             else:

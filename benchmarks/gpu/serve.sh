@@ -39,13 +39,13 @@ case $shape in
     # 256 KiB a token. Weights take 61 GiB of an 80 GB card, graphs and activations some more: 8 GiB are left for KV.
     # More conversations than DRAM holds, so that the second pass needs the drive. Computing makes 2.5 GB/s of its KV where
     # nothing waits; 13 of the 28 are in HBM and the others wait, and what is loaded meanwhile takes no GPU time.
-    args=(--model 32b-shape --store-gib 44 --min-load-gbps 1.0)
+    args=(--model 32b-shape --store-gib 44 --min-load-gbps 1.0) phase_minutes=5
     case $shape in
     32b) args+=(--hbm-gib 8 --dram-gib 24 --set conversations=44 --set active=28) && configurations=none,dram+ssd,dram ;;
     # Decoding alone holds 8 GiB of KV below 1.7 times: this is what the plan says is needed for more.
     32b-wide)
         args+=(--hbm-gib 24 --dram-gib 104 --set conversations=120 --set active=80 --passes cold)
-        configurations=none,dram+ssd
+        configurations=none,dram+ssd phase_minutes=10
         ;;
     # As many as hold some more than the 32,768 tokens that fit in HBM.
     32b-clients)
@@ -53,7 +53,6 @@ case $shape in
         configurations=none,dram+ssd,native,resp,poc
         ;;
     esac
-    phase_minutes=$([ "$shape" = 32b-wide ] && echo 10 || echo 5)
     ;;
 tiny)
     args=(--model tiny-llama --accelerator cpu --hbm-gib 0.01 --dram-gib 0.5 --store-gib 2 --cpu-threads 2
@@ -113,8 +112,7 @@ if [ -n "${KV_PROFILE:-}" ]; then
     wait "$profiler"
     cp "$traces/engines.txt" "$out/$name.engines.txt"
     # Each by itself: what is too large does not come back, and the others do.
-    find "$traces" -name 'rank*.json.gz' -size -16M -exec cp {} "$out/" \;
-    find "$traces" -name 'rank*.json.gz' -size +15M -exec echo "TOO LARGE, perhaps:" {} \;
+    find "$traces" -name 'rank*.json.gz' \( -size -16M -exec cp {} "$out/" \; -o -exec echo "TOO LARGE:" {} \; \)
 fi
 say "$name: exit $code"
 exit "$code"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 type Route = Callable[[dict[str, Any]], object]
 
@@ -36,7 +36,8 @@ class WebServer:
                 self._reply({})
 
             def do_POST(self) -> None:
-                self._reply(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                body = self.rfile.read(int(self.headers["content-length"]))
+                self._reply(json.loads(body) if body else {})
 
             def _reply(self, body: dict[str, Any]) -> None:
                 route = outer.routes.get(self.path)
@@ -63,7 +64,7 @@ class WebServer:
         self._server = _Server(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
 
-    def __enter__(self) -> WebServer:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
