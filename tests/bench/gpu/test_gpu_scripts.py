@@ -78,6 +78,7 @@ def test_each_script_parses(script: str) -> None:
         ("8b", ["none", "dram+ssd", "dram", "native"]),
         ("8b-clients", ["none", "dram+ssd", "resp", "poc"]),
         ("32b", ["none", "dram+ssd", "dram"]),
+        ("32b-fp8", ["none", "dram+ssd"]),
         ("32b-wide", ["none", "dram+ssd"]),
         ("32b-clients", ["none", "dram+ssd", "native", "resp", "poc"]),
         ("8b2", ["none", "dram+ssd"]),
@@ -100,11 +101,13 @@ def test_a_shape_is_asked_for_in_words_that_bench_serve_takes(tmp_path: Path, sh
     longest = {
         "8b-long": ("cold", 6.0),
         "32b": ("cold,warm", 5.0),
+        "32b-fp8": ("cold,warm", 7.0),
         "32b-wide": ("cold", 10.0),
         "32b-clients": ("cold", 5.0),
     }.get(shape, ("cold,warm", 4.0))
     assert (given["passes"], given["phase_minutes"]) == longest
     assert given["gpus"] == {"tiny": "", "8b2": "0,1", "8b2-moved": "0,1"}.get(shape, "0")
+    assert given["kv_dtype"] == ("fp8" if shape == "32b-fp8" else "auto")
     assert given["router_policy"] == ("round_robin" if shape == "8b2-moved" else "cache_aware")
     assert 6 < options.minutes < 9
 
@@ -155,7 +158,7 @@ def test_an_unknown_shape_is_refused_with_what_is_allowed(tmp_path: Path) -> Non
     done = run(tmp_path, "serve.sh", "70b")
     assert done.returncode == 2
     assert (
-        "SHAPE is '70b'; allowed: 8b, 8b2, 8b2-moved, 8b-long, 8b-clients, 32b, 32b-wide, 32b-clients, tiny"
+        "SHAPE is '70b'; allowed: 8b, 8b2, 8b2-moved, 8b-long, 8b-clients, 32b, 32b-fp8, 32b-wide, 32b-clients, tiny"
         in done.stderr
     )
 

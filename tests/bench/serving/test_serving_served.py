@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from kvstrata.bench.errors import BenchError
 from kvstrata.bench.serving import served
-from kvstrata.bench.serving.engine_options import ServedModel
+from kvstrata.bench.serving.engine_options import EnginePlace, ServedModel, role_options
 from kvstrata.models.lab_llama import Shape
 
 
@@ -50,6 +50,13 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
 def test_a_folder_without_config_is_refused_with_what_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=rf"--model {tmp_path}: no .*config.json; allowed: a model's folder, or tiny"):
         prepared(str(tmp_path), tmp_path)
+
+
+def test_kv_of_another_type_is_what_the_engine_is_told(tmp_path: Path) -> None:
+    model = prepared("32b-shape", tmp_path, kv_dtype="fp8")
+    assert role_options(model, EnginePlace(8000), "cuda", lmcache=True)["kv-cache-dtype"] == "fp8"
+    with pytest.raises(BenchError, match=r"--kv-dtype is 'int3'; allowed: auto, .*fp8"):
+        prepared(served.TINY, tmp_path, kv_dtype="int3")
 
 
 def test_an_unknown_dtype_is_refused(tmp_path: Path) -> None:

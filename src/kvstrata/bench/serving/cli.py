@@ -63,6 +63,7 @@ def serve(
         str, typer.Option(help="A folder, or lab-llama-136m, tiny-llama, llama-8b-shape, 32b-shape.")
     ] = _DEFAULT.model,
     dtype: Annotated[str | None, typer.Option(help="Default: the model's own.")] = None,
+    kv_dtype: Annotated[str, typer.Option(help="vLLM's --kv-cache-dtype.")] = _DEFAULT.kv_dtype,
     load_format: Annotated[str | None, typer.Option(help="vLLM's; dummy needs no weights.")] = None,
     max_model_len: Annotated[int, typer.Option(min=128)] = _DEFAULT.max_model_len,
     tensor_parallel: Annotated[int, typer.Option(min=1)] = 1,

@@ -53,6 +53,7 @@ class Options:
     page_cache: bool = False
     model: str = served.LAB
     dtype: str | None = None
+    kv_dtype: str = "auto"
     load_format: str | None = None
     max_model_len: int = 10000
     tensor_parallel: int = 1
@@ -136,6 +137,7 @@ def model(options: Options) -> ServedModel:
         options.model,
         options.models,
         dtype=options.dtype,
+        kv_dtype=options.kv_dtype,
         load_format=options.load_format,
         most_tokens=options.max_model_len,
     )

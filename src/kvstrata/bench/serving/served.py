@@ -14,6 +14,7 @@ from kvstrata.bench.errors import BenchError
 from kvstrata.bench.serving.engine_options import ServedModel
 from kvstrata.models import lab_llama
 from kvstrata.models.lab_llama import Shape
+from kvstrata.plan.shape import KV_BYTES
 
 LAB = lab_llama.NAME
 TINY = "tiny-llama"
@@ -27,7 +28,9 @@ KNOWN = (TINY, LAB, *SHAPES)
 _NAMES = ("auto", "float32", "bfloat16", "float16", "half", "float")
 
 
-def prepare(given: str, models: Path, *, dtype: str | None, load_format: str | None, most_tokens: int) -> ServedModel:
+def prepare(
+    given: str, models: Path, *, dtype: str | None, kv_dtype: str = "auto", load_format: str | None, most_tokens: int
+) -> ServedModel:
     """Return the model that `given` names: one of KNOWN, made below `models` if it is not there, or a folder.
 
     Raises:
@@ -35,6 +38,8 @@ def prepare(given: str, models: Path, *, dtype: str | None, load_format: str | N
     """
     if dtype is not None and dtype not in _NAMES:
         raise BenchError(f"--dtype is {dtype!r}; allowed: {', '.join(_NAMES)}")
+    if kv_dtype not in KV_BYTES:
+        raise BenchError(f"--kv-dtype is {kv_dtype!r}; allowed: {', '.join(KV_BYTES)}")
     if given == LAB:
         lab_llama.ensure(models)
         path, natural = models / LAB, "auto"
@@ -50,6 +55,7 @@ def prepare(given: str, models: Path, *, dtype: str | None, load_format: str | N
     return replace(
         found,
         dtype=dtype or str(config.get("dtype") or config.get("torch_dtype") or "auto"),
+        kv_dtype=kv_dtype,
         max_model_len=min(longest, most_tokens),
         revision=revision(path),
     )
