@@ -52,6 +52,20 @@ def test_a_folder_without_config_is_refused_with_what_is_allowed(tmp_path: Path)
         prepared(str(tmp_path), tmp_path)
 
 
+def test_two_runs_may_make_the_same_model_at_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = served._write_shape
+
+    def beaten(folder: Path, shape: Shape) -> None:
+        write(folder, shape)
+        if not (tmp_path / "32b-shape").exists():
+            monkeypatch.setattr(served, "_write_shape", write)
+            prepared("32b-shape", tmp_path)
+
+    monkeypatch.setattr(served, "_write_shape", beaten)
+    assert Path(prepared("32b-shape", tmp_path).path) == tmp_path / "32b-shape"
+    assert [path.name for path in tmp_path.iterdir()] == ["32b-shape"]
+
+
 def test_kv_of_another_type_is_what_the_engine_is_told(tmp_path: Path) -> None:
     model = prepared("32b-shape", tmp_path, kv_dtype="fp8")
     assert role_options(model, EnginePlace(8000), "cuda", lmcache=True)["kv-cache-dtype"] == "fp8"

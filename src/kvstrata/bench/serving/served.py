@@ -100,7 +100,12 @@ def _made(name: str, models: Path, make: Callable[[Path], None]) -> Path:
             draft = Path(scratch) / "model"
             draft.mkdir()
             make(draft)
-            draft.rename(target)
+            try:
+                draft.rename(target)
+            except OSError:
+                # Another run made the same one meanwhile: two go on side by side on a host with two GPUs.
+                if not target.is_dir():
+                    raise
     return target
 
 
