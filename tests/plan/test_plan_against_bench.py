@@ -257,3 +257,11 @@ def test_the_shares_that_real_engines_found_in_their_caches_are_predicted() -> N
     assert {key: pair.error for key, pair in cached.items() if pair.off} == {}
     # Blocks of 128 tokens in an HBM of 3,456: vLLM alone finds less than the tiers bring.
     assert cached["none", "warm"].measured < 0.45 < 0.75 < cached["ssd", "warm"].measured
+
+
+@pytest.mark.parametrize("policy", ["round_robin", "random"])
+def test_a_router_that_moves_conversations_is_not_predicted(policy: str) -> None:
+    record = benched_run.record()
+    record.stack |= {"replicas": 2, "router_policy": policy}
+    with pytest.raises(BadInputError, match=f"router policy of the benchmark is '{policy}'; allowed: cache_aware or"):
+        compare(record)

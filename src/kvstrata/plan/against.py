@@ -20,7 +20,8 @@ from statistics import median
 from typing import Any
 
 from kvstrata.bench.serving.configurations import BLOCK_TOKENS, REFERENCE
-from kvstrata.bench.serving.engine_options import ASK_OPTION, RECHECK_OPTION
+from kvstrata.bench.serving.engine_options import ASK_OPTION, POLICIES_THAT_KEEP, RECHECK_OPTION
+from kvstrata.bench.serving.hbm_room import keeps, policy_of
 from kvstrata.bench.serving.record import Record
 from kvstrata.plan.alone import answer_s, mfu_of
 from kvstrata.plan.benched import (
@@ -58,8 +59,16 @@ def compare(
         measured: figures to plan with in place of assumed ones.
 
     Raises:
-        BadInputError: the file does not tell model or hardware, or holds no load that can be simulated.
+        BadInputError: the file does not tell model or hardware, or holds no load that can be simulated, or its router
+            did not keep conversations where they were.
     """
+    if not keeps(record.stack):
+        # Each replica is simulated with its share of the conversations, and there is asked for all of them.
+        raise BadInputError(
+            "router policy of the benchmark",
+            policy_of(record.stack),
+            f"{' or '.join(POLICIES_THAT_KEEP)}, which keep conversations where they were; no other is simulated",
+        )
     model, hardware = shape or shape_of(record), gpu or gpu_of(record)
     found = _Run(record, model, hardware, measured or Measured())
     own = found.block("as planned", found.engine(None))

@@ -48,6 +48,17 @@ def record(slower: dict[str, float] | None = None) -> Record:
     return made
 
 
+def holding(record: Record, configuration: str, tokens: int, policy: str = "cache_aware") -> Record:
+    """Let each of two replicas of a configuration have room for `tokens` in HBM."""
+    room = {f"vllm:{number}": {"kv_capacity_tokens": float(tokens)} for number in range(2)}
+    record.stack |= {"replicas": 2, "router_policy": policy}
+    record.phases = [
+        replace(each, after={**each.after, **room}) if each.configuration == configuration else each
+        for each in record.phases
+    ]
+    return record
+
+
 CUT = {
     "events_total{event=lookup_hits}": 75.0,
     "break_even_cut_chunks_total": 25.0,

@@ -19,7 +19,6 @@ from kvstrata.bench.errors import BenchError
 from kvstrata.bench.gpu_page import committed, overview, scaling, targets
 from kvstrata.bench.gpu_page.files import read_sources, stem_of
 from kvstrata.bench.gpu_page.page import Page, make
-from kvstrata.bench.serving import counters
 from kvstrata.bench.serving import report as reports
 from kvstrata.bench.serving.correctness import Verdict
 from kvstrata.bench.serving.record import Record
@@ -64,21 +63,22 @@ def test_a_run_that_serves_half_as_much_again_reaches_all_of_an_8b_model() -> No
     assert [reached for _, reached in found.values()] == [True] * 7
 
 
-FITS = counters.fits_in_hbm({"vllm:0": {"kv_capacity_tokens": 5000}}, 4096, "poc")
-
-
 @pytest.mark.parametrize(
-    ("note", "wanted"),
+    ("configuration", "tokens", "policy", "wanted"),
     [
-        (f"dram+ssd: {FITS}", {">= 1.00x"}),
-        # Of another configuration, or another load: that of the row did not fit.
-        (f"dram: {FITS}", {">= 1.00x", ">= 1.40x"}),
-        (f"dram+ssd: {FITS}".replace("poc", "longdoc"), {">= 1.00x", ">= 1.40x"}),
+        ("dram+ssd", 60_000, "cache_aware", {">= 1.00x"}),
+        ("dram+ssd", 30_000, "cache_aware", {">= 1.00x"}),
+        # It takes both replicas to hold it, and each is asked for all of it.
+        ("dram+ssd", 30_000, "round_robin", {">= 1.00x", ">= 1.40x"}),
+        ("dram+ssd", 29_999, "cache_aware", {">= 1.00x", ">= 1.40x"}),
+        # Of another configuration: that of the row did not fit.
+        ("dram", 60_000, "cache_aware", {">= 1.00x", ">= 1.40x"}),
     ],
 )
-def test_where_hbm_holds_all_of_a_load_nothing_but_to_be_no_slower_is_asked(note: str, wanted: set[str]) -> None:
-    record = pages.record()
-    record.notes = [note]
+def test_where_hbm_holds_all_of_a_load_nothing_but_to_be_no_slower_is_asked(
+    configuration: str, tokens: int, policy: str, wanted: set[str]
+) -> None:
+    record = pages.holding(pages.record(), configuration, tokens, policy)
     found = [key for key in judged(record) if key[0] != targets.OUTPUTS]
     assert {least for _, least in found} == wanted
     assert (" at once, all in HBM), cold |" in "".join(overview.lines([("run", reports.make(record))]))) is (

@@ -81,5 +81,5 @@ def record() -> Record:
     made.not_run.append(NotRun("poc", "needs a GPU"))
     made.failures.append(Failure("resp", 2, "it hung"))
     made.verdicts.append(Verdict("dram+ssd", 8, 512, (("c1", 3),), 0.5, 0, 0.0, True))
-    made.note("THE WORKING SET FITS IN HBM: x")
+    made.note("NOT AN SSD TIER: x")
     return made

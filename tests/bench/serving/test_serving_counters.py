@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from kvstrata.bench.serving import counters
 from kvstrata.bench.serving.model import RequestSample, TierTokens
 from kvstrata.bench.serving.sampling import summarize
@@ -118,17 +116,6 @@ def test_requests_that_failed_are_named_as_a_cause() -> None:
 def test_preemptions_are_told() -> None:
     assert "3 preemptions" in str(counters.preemptions({}, read()))
     assert counters.preemptions(read(), read()) is None
-
-
-@pytest.mark.parametrize(("live", "fits"), [(61 * 128, True), (61 * 128 + 1, False)])
-def test_a_working_set_that_hbm_holds_is_told(live: int, fits: bool) -> None:
-    told = counters.fits_in_hbm(read(), live, "poc")
-    assert (told is not None) is fits
-    assert not fits or "THE WORKING SET FITS IN HBM: poc holds 7808 tokens" in str(told)
-
-
-def test_where_the_room_is_not_known_nothing_is_said_of_it() -> None:
-    assert counters.fits_in_hbm({"vllm:0": {}}, 10, "poc") is None
 
 
 def test_chunks_that_stores_have_not_acknowledged_are_counted() -> None:

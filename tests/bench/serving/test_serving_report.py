@@ -165,7 +165,7 @@ def test_the_page_has_every_configuration_every_remark_and_no_address(record: Re
         "Sweep of chunk_size on dram+ssd",
         "Where the time of a loaded chunk goes",
         "copy and checksum take 27% of 11.00 ms of work for a chunk (300 chunks were loaded)",
-        "THE WORKING SET FITS IN HBM",
+        "NOT AN SSD TIER: x",
         "NOT RUN poc: needs a GPU",
         "FAILED resp, round 2: it hung",
         "OUTPUTS DIFFER dram+ssd",

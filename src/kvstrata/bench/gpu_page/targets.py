@@ -2,8 +2,8 @@
 
 DRAM + SSD through kvstrata.l2 is never slower than vLLM alone, in output tokens/s and P95 TTFT, in any workload; on the
 proof of concept's it serves 1.4 times as much with an 8B model, and twice as much with a 32B one; and its outputs are
-those of the uncached run. Where all that is held at once fits in HBM, tiers below have nothing to give: of such a run,
-which says so in its notes, no gain is asked.
+those of the uncached run. Where all that is held at once fits in HBM, tiers below have nothing to give: of such a run
+(bench/serving/hbm_room.py) no gain is asked.
 
 That is judged on the whole of a run. On the proof of concept's, gain and P95 TTFT are judged once more on the time in
 which all conversations were under way (bench/serving/full_load.py): at its end engines idle, whatever the tiers do.
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvstrata.bench.serving import counters
+from kvstrata.bench.serving import hbm_room
 from kvstrata.bench.serving.configurations import REFERENCE
 from kvstrata.bench.serving.figures import Row
 from kvstrata.bench.serving.report import Report
@@ -90,8 +90,8 @@ def _least_gain(report: Report, row: Row) -> float | None:
 
 
 def in_hbm(report: Report, row: Row) -> bool:
-    """Whether HBM alone held all of a row's load, as the run itself noted."""
-    return counters.fitted(report.record.notes, row.configuration, row.workload)
+    """Whether HBM alone held all of a row's load."""
+    return hbm_room.holds(report.record, row.configuration, row.workload)
 
 
 def _of_row(run: str, row: Row, gain: float | None) -> Iterator[Target]:

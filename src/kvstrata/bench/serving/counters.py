@@ -17,7 +17,6 @@ _SAME = frozenset({"engine", "model_name", "instance", "instance_id", "pid", "ot
 _GAUGES = ("vllm:kv_cache_usage_perc", "vllm:num_requests_running", "vllm:num_requests_waiting")
 _L2 = "kvstrata_l2_"
 _L2_GAUGES = ("up", "used_bytes", "capacity_bytes", "queued_bytes", "load_bytes_per_s", "break_even")
-FITS = "THE WORKING SET FITS IN HBM"
 # Of an answer's prompt tokens; beyond it the counters and the clients do not tell the same story.
 _TOLERANCE = 0.01
 
@@ -114,23 +113,6 @@ def preemptions(before: Counters, after: Counters) -> str | None:
     engines = [source for source in after if source.startswith("vllm:")]
     count = round(sum(difference(before, after, engine, "vllm:num_preemptions_total") for engine in engines))
     return f"{count} preemptions: the KV cache was too small for what ran at once" if count else None
-
-
-def fits_in_hbm(after: Counters, live_tokens: int, workload: str) -> str | None:
-    """Return a note where the engines' own caches hold all that a workload wants to find again."""
-    engines = [values for source, values in after.items() if source.startswith("vllm:")]
-    room = round(sum(values.get("kv_capacity_tokens", 0.0) for values in engines))
-    if not room or live_tokens > room:
-        return None
-    return (
-        f"{FITS}: {workload} holds {live_tokens} tokens at once, the engines have room for "
-        f"{room}: the tiers below are not tested (--hbm-gib caps the room)"
-    )
-
-
-def fitted(notes: Iterable[str], configuration: str, workload: str) -> bool:
-    """Whether a run noted of one of its configurations that HBM alone held a workload."""
-    return any(note.startswith(f"{configuration}: {FITS}: {workload} holds ") for note in notes)
 
 
 def unsettled(values: Mapping[str, float]) -> int:

@@ -55,6 +55,7 @@ class DeployedStack:
             "model": {"name": self._cluster.model.name, "dtype": self._cluster.model.dtype},
             "stores": sum(len(node.stores) for node in self._cluster.nodes),
             "replicas": len(self._cluster.engines),
+            "router_policy": self._front[1].policy if self._front and self._front[1] else None,
             "gpus": sum(len(engine.gpus) for engine in self._cluster.engines),
             "prices": prices(self._cluster),
             "nodes": {node.name: NodeUnits(self._reach.shells[node.name], node.name).facts() for node in self._nodes},

@@ -192,6 +192,8 @@ ROUTER_POLICY = "cache_aware"
 """router_policy of roles/router."""
 POLICIES_WITHOUT_EVENTS = (ROUTER_POLICY, "round_robin", "random", "power_of_two")
 """Of those of roles/router, what needs no KV events of the replicas."""
+POLICIES_THAT_KEEP = (ROUTER_POLICY, "kv_aware", "kv")
+"""Those that send a conversation where it was: of vllm-router, and of a Dynamo frontend."""
 
 
 def router_flags(host: str, port: int, metrics_port: int, policy: str = ROUTER_POLICY) -> dict[str, Json]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvstrata.bench.serving import figures, profile
+from kvstrata.bench.serving import figures, hbm_room, profile
 from kvstrata.bench.serving.configurations import REFERENCE
 from kvstrata.bench.serving.figures import Figures, Row
 from kvstrata.bench.serving.gate import Gate, gates
@@ -69,7 +69,7 @@ def _prices(given: Any) -> Prices | None:
 def _remarks(record: Record, rows: Sequence[Row], prices: Prices | None) -> list[str]:
     """What stands above all numbers, the gravest first."""
     found = [] if record.complete else ["INCOMPLETE: not every configuration was measured in every round"]
-    found += record.notes
+    found += [*hbm_room.remarks(record), *(note for note in record.notes if not hbm_room.noted(note))]
     rounds = {row.rounds for row in rows}
     if rounds and min(rounds) < max(rounds):
         found.append(f"rows have {min(rounds)} to {max(rounds)} rounds: medians of fewer mean less")

@@ -105,7 +105,6 @@ class Runner:
         self._plan, self._stack, self._record, self._journal, self._say = plan, stack, record, journal, say
         self._quiet, self._cores, self._clock = wait_for_quiet, cores, clock
         self._over = self._took = 0.0
-        self._live = {workload.name: working_set_tokens(workload).live for workload in plan.workloads}
 
     def run(self) -> None:
         """Measure everything that is missing; what cannot be measured is in the record."""
@@ -234,8 +233,6 @@ class Runner:
         )
         self._record.phases.append(phase)
         self._journal.phase(phase)
-        if fits := counters.fits_in_hbm(after, self._live[workload.name], workload.name):
-            self._record.note(f"{name}: {fits}")
         self._say(f"{label}: {workload.name} {pass_}: {judging.summary(phase)}")
         if phase.error:
             self._fail(name, turn, f"{workload.name}, {pass_}: {phase.error}")
