@@ -86,6 +86,16 @@ def test_where_hbm_holds_all_of_a_load_nothing_but_to_be_no_slower_is_asked(
     )
 
 
+def test_a_router_that_moves_conversations_is_named(tmp_path: Path) -> None:
+    def text(policy: str) -> str:
+        moved = pages.holding(pages.record(), "dram+ssd", 10, policy)
+        return make(pages.results(tmp_path, {"gpu-8b2": moved}), "x").text
+
+    assert "(40 conversations, 20 at once, round_robin), cold |" in text("round_robin")
+    assert ", 2 engines, round_robin\n" in text("round_robin")
+    assert ", 2 engines\n" in text("cache_aware")
+
+
 def test_a_32b_model_is_to_serve_twice_as_much() -> None:
     record = pages.record({"dram+ssd": 0.6})
     model: Any = record.stack["model"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kvstrata.bench.gpu_page.scaling import cards
 from kvstrata.bench.gpu_page.targets import JUDGED, in_hbm, judged
+from kvstrata.bench.serving import hbm_room
 from kvstrata.bench.serving.configurations import REFERENCE
 from kvstrata.bench.serving.figures import Row
 from kvstrata.bench.serving.report import Report
@@ -57,10 +58,15 @@ def _gpus(report: Report) -> str:
 
 
 def _load(report: Report, row: Row) -> str:
-    """Return the workload with what was held of it, and the pass; where HBM holds it all, there is nothing to gain."""
+    """Return the workload with what was held of it and how it was spread, and the pass.
+
+    Where HBM holds it all, there is nothing to gain.
+    """
     planned = report.record.plan.get("workloads")
     entries = [entry for entry in planned if isinstance(entry, dict)] if isinstance(planned, list) else []
-    where = ", all in HBM" if in_hbm(report, row) else ""
+    stack = report.record.stack
+    where = "" if hbm_room.keeps(stack) else f", {hbm_room.policy_of(stack)}"
+    where += ", all in HBM" if in_hbm(report, row) else ""
     held = [
         f" ({entry['conversations']} conversations, {entry.get('active') or 'all'} at once{where})"
         for entry in entries

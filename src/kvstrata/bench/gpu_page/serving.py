@@ -9,7 +9,7 @@ from kvstrata.bench.gpu_page import plots
 from kvstrata.bench.gpu_page.files import Source
 from kvstrata.bench.gpu_page.plots import Plot
 from kvstrata.bench.gpu_page.targets import Target
-from kvstrata.bench.serving import gate, report_cells
+from kvstrata.bench.serving import gate, hbm_room, report_cells
 from kvstrata.bench.serving.figures import Row
 from kvstrata.bench.serving.report import Report
 from kvstrata.bench.serving.report_markdown import table
@@ -67,7 +67,8 @@ def title(report: Report) -> str:
     name = model.get("name") if isinstance(model, Mapping) else model
     replicas = stack.get("replicas", 1)
     engines = f", {replicas} engines" if isinstance(replicas, int) and replicas > 1 else ""
-    return f"{name} on {_gpus(report)}{engines}"
+    moved = "" if hbm_room.keeps(stack) else f", {hbm_room.policy_of(stack)}"
+    return f"{name} on {_gpus(report)}{engines}{moved}"
 
 
 def _gpus(report: Report) -> str:
