@@ -58,6 +58,21 @@ class Tracker:
 
 
 @dataclass
+class Reply:
+    """A message that arrives at its moment, on the clock of the test; waiting moves that."""
+
+    clock: Clock
+    arrives: float
+
+    def query(self) -> bool:
+        return self.clock.now >= self.arrives
+
+    def wait(self, timeout: float) -> bool:
+        self.clock.now = max(self.clock.now, min(self.clock.now + timeout, self.arrives))
+        return self.query()
+
+
+@dataclass
 class Lmcache:
     """What the connector's adapter talks to: the prefixes that it has, in tokens."""
 
@@ -66,6 +81,32 @@ class Lmcache:
     is_healthy: bool = True
     lmcache_tokens_per_chunk: int = CHUNK
     ended: list[str] = field(default_factory=list)
+    clock: Clock | None = None
+    """Where this is set, messages take `message_s` there, and chunks come from a drive until `loaded_at`."""
+    message_s: float = 0.0
+    loaded_at: float = 0.0
+    _unacked_lookups: dict[str, Any] = field(default_factory=dict)
+    _lookup_status: dict[str, dict[str, tuple[Reply, float]]] = field(default_factory=dict)
+
+    def sends(self) -> Reply:
+        assert self.clock is not None
+        return Reply(self.clock, self.clock.now + self.message_s)
+
+    def has_answered(self, request_id: str) -> bool:
+        """Go on as its adapter does at each look: acknowledged first, then asked for what it found, again and again."""
+        if self.clock is None:
+            return True
+        if request_id not in self._lookup_status:
+            ack = self._unacked_lookups.setdefault(request_id, SimpleNamespace(futures={"url": self.sends()}))
+            if not ack.futures["url"].query():
+                return False
+            del self._unacked_lookups[request_id]
+        status = self._lookup_status.setdefault(request_id, {})
+        reply, _ = status.setdefault("url", (self.sends(), self.clock.now))
+        if not reply.query():
+            return False
+        del status["url"]
+        return self.clock.now >= self.loaded_at
 
     def end_session(self, request_id: str) -> None:
         self.ended.append(request_id)
@@ -92,6 +133,8 @@ class AskingConnector:
         if not server.is_healthy:
             return 0, False
         server.asked.append(request.request_id)
+        if not server.has_answered(request.request_id):
+            return None, True
         chunks = 0
         while (chunks + 1) * CHUNK <= len(request.all_token_ids) and prefix(request, chunks + 1) in server.has:
             chunks += 1
@@ -187,8 +230,9 @@ def engine(
     blocks: list[int] | None = None,
     unit: int | None = None,
     ask_chunks: int = 1,
+    answer_ms: float = 0.0,
 ) -> Engine:
-    extra = {"kvstrata.recheck_s": recheck_s, "kvstrata.ask_chunks": ask_chunks}
+    extra = {"kvstrata.recheck_s": recheck_s, "kvstrata.ask_chunks": ask_chunks, "kvstrata.answer_ms": answer_ms}
     transfer = SimpleNamespace(get_from_extra_config=lambda name, default: extra.get(name, default))
     config = SimpleNamespace(
         kv_transfer_config=transfer,
@@ -200,6 +244,7 @@ def engine(
     made = module.LMCacheMPConnector(config, Role.SCHEDULER)
     clock = Clock()
     made._known._clock = clock
+    module.time = SimpleNamespace(monotonic=clock)
     return Engine(made, clock)
 
 
@@ -397,3 +442,57 @@ def test_nothing_of_a_request_is_kept_after_its_end(module: Any) -> None:
     for length in range(300, 3000, 100):
         one.request(turn(length), hbm=length - 100)
     assert (one.connector._asked_at, one.connector._asking) == ({}, set())
+
+
+def far(module: Any, answer_ms: float, message_ms: float, loaded_s: float = 0.0) -> Engine:
+    """Return an engine whose LMCache has a prompt of four chunks, and is so far away."""
+    one = engine(module, answer_ms=answer_ms)
+    one.lmcache.has = {prefix(Request("x", turn(1024)), n) for n in (1, 2, 3, 4)}
+    one.lmcache.clock, one.lmcache.message_s = one.clock, message_ms / 1000
+    one.lmcache.loaded_at = one.clock.now + loaded_s
+    return one
+
+
+def look(one: Engine, name: str) -> tuple[int | None, float]:
+    """Return what a step finds of a request, and for how many milliseconds it waited."""
+    began = one.clock.now
+    found, _ = one.connector.get_num_new_matched_tokens(Request(name, turn(1025)), 0)
+    return found, round((one.clock.now - began) * 1000, 6)
+
+
+def test_an_answer_in_two_messages_is_there_in_the_step_that_asked(module: Any) -> None:
+    one = far(module, answer_ms=2, message_ms=0.5)
+    assert look(one, "r1") == (1024, 1.0)
+
+
+def test_without_that_time_it_is_there_two_steps_later(module: Any) -> None:
+    one = far(module, answer_ms=0, message_ms=0.5)
+    found = []
+    for _ in range(3):
+        found.append(look(one, "r1"))
+        one.clock.now += 0.007
+    assert found == [(None, 0.0), (None, 0.0), (1024, 0.0)]
+
+
+def test_all_requests_of_a_step_share_its_time_and_the_next_step_has_its_own(module: Any) -> None:
+    one = far(module, answer_ms=2, message_ms=0.7)
+    assert [look(one, name) for name in ("r1", "r2", "r3")] == [(1024, 1.4), (None, 0.6), (None, 0.0)]
+    one.connector.build_connector_meta(None)
+    assert [look(one, name) for name in ("r2", "r3", "r4")] == [(1024, 0.8), (1024, 0.7), (None, 0.5)]
+
+
+def test_what_takes_longer_is_asked_about_once_in_each_step(module: Any) -> None:
+    one = far(module, answer_ms=2, message_ms=0.3, loaded_s=0.05)
+    found = []
+    for _ in range(8):
+        found.append(look(one, "r1"))
+        one.connector.build_connector_meta(None)
+        one.clock.now += 0.007
+    # Acknowledged, and looked up; then looked up once a step, until it is there.
+    assert found == [(None, 0.6), *[(None, 0.3)] * 6, (1024, 0.3)]
+
+
+def test_an_lmcache_that_is_away_is_not_waited_for(module: Any) -> None:
+    one = far(module, answer_ms=2, message_ms=0.5)
+    one.lmcache.is_healthy = False
+    assert look(one, "r1") == (0, 0.0)

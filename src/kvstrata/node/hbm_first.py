@@ -1,8 +1,8 @@
 """LMCache's connector for vLLM, which does not ask LMCache about prompts that HBM has.
 
 Configured as vLLM's kv-transfer-config: {"kv_connector": "LMCacheMPConnector", "kv_connector_module_path":
-"kvstrata.node.hbm_first", "kv_connector_extra_config": {"kvstrata.recheck_s": 30, "kvstrata.ask_chunks": 2, ...}}.
-Needs LMCache 0.5.6.
+"kvstrata.node.hbm_first", "kv_connector_extra_config": {"kvstrata.recheck_s": 30, "kvstrata.ask_chunks": 2,
+"kvstrata.answer_ms": 2, ...}}. Needs LMCache 0.5.6.
 
 LMCacheMPConnector asks LMCache about every prompt, whole. The scheduler looks for the answer once a step, so that each
 request waits for two or three; and LMCache loads from its stores what HBM has already. On two H200 that held all
@@ -16,6 +16,11 @@ what LMCache has lost meanwhile is stored again. 0 seconds asks about every prom
 What HBM lacks of a turn is mostly what the user just wrote, which nobody has: its chunk is computed in less time than
 the answer takes. Where LMCache is known to have it, for HBM had it before, it is asked about a single chunk too.
 
+Where LMCache is asked, a step of the scheduler waits for its answers, `kvstrata.answer_ms` in all: LMCache takes a
+question and says what it has in two messages, each of a fraction of a millisecond, each of which would be looked
+for one step later. One that has not found out yet is asked once more in each step. Meanwhile the GPU computes the
+step before, for vLLM schedules ahead of it.
+
 What is skipped here changes which chunks are stored and when, never what a request computes with.
 
 Unless that is 0 it also tells LMCache nothing of the blocks that vLLM gives to requests. That was a message in nearly
@@ -23,6 +28,7 @@ every step, sent by a thread which takes Python's lock from the engine's own; LM
 in HBM (lmcache_mp_l0_block_*), which nothing here reads.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +41,7 @@ from kvstrata.node.asked_prefixes import AskedPrefixes
 
 RECHECK = "kvstrata.recheck_s"
 ASK = "kvstrata.ask_chunks"
+ANSWER = "kvstrata.answer_ms"
 
 
 # The name is what vLLM's own tables, Dynamo's and the verifier know it by.
@@ -47,6 +54,9 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
         recheck_s = float(vllm_config.kv_transfer_config.get_from_extra_config(RECHECK, 0.0))
         self._recheck_s = recheck_s if role == KVConnectorRole.SCHEDULER and self._can_tell(vllm_config) else 0.0
         self._ask_chunks = max(1, int(vllm_config.kv_transfer_config.get_from_extra_config(ASK, 1)))
+        self._answer_s = float(vllm_config.kv_transfer_config.get_from_extra_config(ANSWER, 0.0)) / 1000
+        # What is left of that in this step.
+        self._patience_s = self._answer_s
         self._known = AskedPrefixes(self._recheck_s)
         # Of requests that have not finished: since when all of its prefix was not asked about.
         self._asked_at: dict[str, float] = {}
@@ -73,7 +83,28 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
             # It may have been skipped before, and lost its blocks in HBM while it waited.
             tracker.num_stored_tokens = 0
         found: tuple[int | None, bool] = super().get_num_new_matched_tokens(request, num_computed_tokens)
+        ends = time.monotonic() + self._patience_s
+        # Two messages: that it is asked, or that it had not found out at the last look, and what it has now.
+        for _ in range(2):
+            if found[0] is not None or time.monotonic() >= ends:
+                break
+            for reply in self._replies(request.request_id):
+                reply.wait(max(0.0, ends - time.monotonic()))
+            found = super().get_num_new_matched_tokens(request, num_computed_tokens)
+        self._patience_s = max(0.0, ends - time.monotonic())
         return found
+
+    def _replies(self, request_id: str) -> list[Any]:
+        """Return the futures of what LMCache was sent about a request and has not answered: first it acknowledges."""
+        unacknowledged = self.scheduler_adapter._unacked_lookups.get(request_id)
+        if unacknowledged is not None:
+            return list(unacknowledged.futures.values())
+        return [future for future, _ in self.scheduler_adapter._lookup_status.get(request_id, {}).values()]
+
+    def build_connector_meta(self, scheduler_output: Any) -> Any:
+        """End a step of the scheduler."""
+        self._patience_s = self._answer_s
+        return super().build_connector_meta(scheduler_output)
 
     def request_finished(self, request: Any, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         """Keep what LMCache has now."""

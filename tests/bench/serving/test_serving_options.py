@@ -115,22 +115,23 @@ def made(name: str, accelerator: Accelerator = "cuda", hbm_gib: float | None = N
     return engine_options.options(configuration, MODEL, PLACE, accelerator)
 
 
-def asking(options: dict[str, Any]) -> tuple[object, object]:
+def asking(options: dict[str, Any]) -> tuple[object, object, object]:
     told = decoded(options)["kv-transfer-config"]["kv_connector_extra_config"]
-    return told.get("kvstrata.recheck_s"), told.get("kvstrata.ask_chunks")
+    return told.get("kvstrata.recheck_s"), told.get("kvstrata.ask_chunks"), told.get("kvstrata.answer_ms")
 
 
 def test_lmcache_is_asked_as_the_role_says_unless_a_variant_says_otherwise() -> None:
     base = preset("dram", Sizes(dram_gib=6.0))
-    _, always, any_chunk = sweep.variants(base, sweep.parse(["recheck_s=0", "ask_chunks=1"]))
-    role = engine_options.RECHECK_S, engine_options.ASK_CHUNKS
+    _, always, any_chunk, at_once = sweep.variants(base, sweep.parse(["recheck_s=0", "ask_chunks=1", "answer_ms=0.5"]))
+    role = engine_options.RECHECK_S, engine_options.ASK_CHUNKS, engine_options.ANSWER_MS
     assert asking(engine_options.options(base, MODEL, PLACE, "cuda")) == role
-    assert asking(engine_options.options(always, MODEL, PLACE, "cuda")) == (0, role[1])
-    assert asking(engine_options.options(any_chunk, MODEL, PLACE, "cuda")) == (role[0], 1)
+    assert asking(engine_options.options(always, MODEL, PLACE, "cuda")) == (0, *role[1:])
+    assert asking(engine_options.options(any_chunk, MODEL, PLACE, "cuda")) == (role[0], 1, role[2])
+    assert asking(engine_options.options(at_once, MODEL, PLACE, "cuda")) == (*role[:2], 0.5)
     # On a node of a site what is deployed stays, but for that.
     deployed = {"kv-transfer-config": json.dumps({"kv_connector_extra_config": {"kvstrata.recheck_s": 5, "a": 1}})}
-    assert asking(engine_file(deployed, base)) == (5, None)
-    assert asking(engine_file(deployed, any_chunk)) == (5, 1)
+    assert asking(engine_file(deployed, base)) == (5, None, None)
+    assert asking(engine_file(deployed, any_chunk)) == (5, 1, None)
     assert decoded(engine_file(deployed, always))["kv-transfer-config"] == {
         "kv_connector_extra_config": {"kvstrata.recheck_s": 0, "a": 1}
     }

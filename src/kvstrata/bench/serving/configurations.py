@@ -46,6 +46,8 @@ class Configuration:
     """For how long LMCache is not asked again about what HBM has: vllm_lmcache_recheck_s; None: as it is deployed."""
     ask_chunks: int | None = None
     """How much HBM must lack for LMCache to be asked about it: vllm_lmcache_ask_chunks; None: as it is deployed."""
+    answer_ms: float | None = None
+    """How long a step waits for LMCache's answers, all together: vllm_lmcache_answer_ms; None: as it is deployed."""
     engine: Mapping[str, Json] = field(default_factory=dict)
     """More options of `vllm serve`, by their long names without dashes."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -142,6 +144,7 @@ def problems(configuration: Configuration) -> list[str]:
         ("min_load_gbps", configuration.min_load_gbps, configuration.min_load_gbps >= 0, "0 (off) or more"),
         ("recheck_s", configuration.recheck_s, (configuration.recheck_s or 0) >= 0, "0 (ask always) or more"),
         ("ask_chunks", ask := configuration.ask_chunks, ask is None or ask > 0, "1 or more"),
+        ("answer_ms", configuration.answer_ms, 0 <= (configuration.answer_ms or 0) <= 50, "0 to 50"),
     )
     return [
         f"{configuration.name}: {name} is {given}; allowed: {allowed}" for name, given, ok, allowed in rules if not ok

@@ -54,6 +54,9 @@ RECHECK_OPTION = "kvstrata.recheck_s"
 ASK_CHUNKS = 2
 """vllm_lmcache_ask_chunks of roles/vllm."""
 ASK_OPTION = "kvstrata.ask_chunks"
+ANSWER_MS = 2
+"""vllm_lmcache_answer_ms of roles/vllm."""
+ANSWER_OPTION = "kvstrata.answer_ms"
 
 
 def role_options(model: ServedModel, place: EnginePlace, accelerator: Accelerator, lmcache: bool) -> dict[str, Json]:
@@ -87,13 +90,18 @@ def kv_transfer(lmcache_port: int) -> dict[str, Json]:
             "lmcache.mp.heartbeat_interval": 5,
             RECHECK_OPTION: RECHECK_S,
             ASK_OPTION: ASK_CHUNKS,
+            ANSWER_OPTION: ANSWER_MS,
         },
     }
 
 
 def asking(transfer: Json, configuration: Configuration) -> Json:
     """Return a kv-transfer-config (JSON) with what a configuration says of asking LMCache."""
-    wanted = {RECHECK_OPTION: configuration.recheck_s, ASK_OPTION: configuration.ask_chunks}
+    wanted = {
+        RECHECK_OPTION: configuration.recheck_s,
+        ASK_OPTION: configuration.ask_chunks,
+        ANSWER_OPTION: configuration.answer_ms,
+    }
     changed = {name: value for name, value in wanted.items() if value is not None}
     if not changed:
         return transfer

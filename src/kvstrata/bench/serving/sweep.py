@@ -53,6 +53,7 @@ AXES = {
     "min_load_gbps": Axis("min_load_gbps", float, "1e9 bytes/s", _has_tier, "kvstrata.l2"),
     "recheck_s": Axis("recheck_s", int, "seconds", _asks, "LMCache's daemon"),
     "ask_chunks": Axis("ask_chunks", int, "a number", _asks, "LMCache's daemon"),
+    "answer_ms": Axis("answer_ms", float, "milliseconds", _asks, "LMCache's daemon"),
 }
 
 Values = tuple[tuple[str, Any, str], ...]
