@@ -1,5 +1,5 @@
 #!/bin/bash
-# tree.sh DIR: make DIR/site and DIR/lib, what a GPU host with torch and CUDA of its own lacks, for `kvstrata bundle make --tree`.
+# tree.sh DIR: make DIR/site and DIR/lib, what a GPU host with Python packages of its own lacks, for `kvstrata bundle make --tree`.
 #
 # site: the packages of locks/node-cuda-cp312.txt, each by its sha256, without those of $left_out; lib: the libraries that
 # Kvrocks is linked with and the host may lack, as this machine has them. Needs uv, the package index, and 4 GB.
@@ -7,6 +7,10 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 dir=${1:?tree.sh: no DIR}
+mkdir -p "$dir"
+# What an older lock had would be carried along.
+[ -z "$(ls -A "$dir")" ] || { echo "tree.sh: DIR is $dir, which is not empty; allowed: a new folder" >&2; exit 2; }
+dir=$(cd "$dir" && pwd)
 # The host has them, or a dense Llama never loads them. torchvision goes with torch: the host's would not load with ours.
 left_out="ai-dynamo ai-dynamo-runtime anthropic cuda-bindings cuda-core cuda-pathfinder cuda-python cuda-tile cuda-toolkit
 cufile-python cupy-cuda13x fastsafetensors flashinfer-python google-cloud-bigtable google-cloud-core google-cloud-monitoring

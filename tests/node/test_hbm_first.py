@@ -441,7 +441,7 @@ def test_nothing_of_a_request_is_kept_after_its_end(module: Any) -> None:
     one = engine(module)
     for length in range(300, 3000, 100):
         one.request(turn(length), hbm=length - 100)
-    assert (one.connector._asked_at, one.connector._asking) == ({}, set())
+    assert (one.connector._asked_at, one.connector._asking, one.connector._waited) == ({}, set(), {})
 
 
 def far(module: Any, answer_ms: float, message_ms: float, loaded_s: float = 0.0) -> Engine:
@@ -460,6 +460,21 @@ def look(one: Engine, name: str) -> tuple[int | None, float]:
     return found, round((one.clock.now - began) * 1000, 6)
 
 
+def step(one: Engine) -> None:
+    """End a step of the scheduler; the next one begins 7 ms later."""
+    one.connector.build_connector_meta(None)
+    one.clock.now += 0.007
+
+
+def steps(one: Engine, name: str, count: int) -> list[tuple[int | None, float]]:
+    """Look at a request in so many steps."""
+    found = []
+    for _ in range(count):
+        found.append(look(one, name))
+        step(one)
+    return found
+
+
 def test_an_answer_in_two_messages_is_there_in_the_step_that_asked(module: Any) -> None:
     one = far(module, answer_ms=2, message_ms=0.5)
     assert look(one, "r1") == (1024, 1.0)
@@ -467,11 +482,7 @@ def test_an_answer_in_two_messages_is_there_in_the_step_that_asked(module: Any) 
 
 def test_without_that_time_it_is_there_two_steps_later(module: Any) -> None:
     one = far(module, answer_ms=0, message_ms=0.5)
-    found = []
-    for _ in range(3):
-        found.append(look(one, "r1"))
-        one.clock.now += 0.007
-    assert found == [(None, 0.0), (None, 0.0), (1024, 0.0)]
+    assert steps(one, "r1", 3) == [(None, 0.0), (None, 0.0), (1024, 0.0)]
 
 
 def test_all_requests_of_a_step_share_its_time_and_the_next_step_has_its_own(module: Any) -> None:
@@ -481,15 +492,47 @@ def test_all_requests_of_a_step_share_its_time_and_the_next_step_has_its_own(mod
     assert [look(one, name) for name in ("r2", "r3", "r4")] == [(1024, 0.8), (1024, 0.7), (None, 0.5)]
 
 
-def test_what_takes_longer_is_asked_about_once_in_each_step(module: Any) -> None:
+def test_what_takes_longer_is_waited_for_in_two_steps_and_looked_for_in_each(module: Any) -> None:
     one = far(module, answer_ms=2, message_ms=0.3, loaded_s=0.05)
-    found = []
-    for _ in range(8):
-        found.append(look(one, "r1"))
-        one.connector.build_connector_meta(None)
-        one.clock.now += 0.007
-    # Acknowledged, and looked up; then looked up once a step, until it is there.
-    assert found == [(None, 0.6), *[(None, 0.3)] * 6, (1024, 0.3)]
+    # Acknowledged and looked up; looked up again; from then on what it said is looked for at the next step.
+    assert steps(one, "r1", 7) == [(None, 0.6), (None, 0.3), *[(None, 0.0)] * 5]
+    assert (1024, 0.0) in steps(one, "r1", 3)
+
+
+def test_an_answer_that_is_there_a_moment_later_is_found_in_the_next_step(module: Any) -> None:
+    one = far(module, answer_ms=2, message_ms=0.3, loaded_s=0.006)
+    assert steps(one, "r1", 2) == [(None, 0.6), (1024, 0.3)]
+
+
+def test_who_waits_for_a_drive_takes_no_time_from_those_that_come(module: Any) -> None:
+    one = far(module, answer_ms=2, message_ms=0.3, loaded_s=60)
+    waiting = [f"r{number}" for number in range(20)]
+    for _ in range(20):
+        for name in waiting:
+            look(one, name)
+        step(one)
+    one.lmcache.loaded_at = 0
+    # vLLM looks at those first that have waited.
+    assert sum(look(one, name)[1] for name in waiting) == 0
+    assert look(one, "new") == (1024, 0.6)
+
+
+def test_an_lmcache_that_says_nothing_is_waited_for_once(module: Any) -> None:
+    one = far(module, answer_ms=2, message_ms=1000)
+    assert [steps(one, f"r{number}", 1) for number in range(3)] == [[(None, 2.0)], [(None, 0.0)], [(None, 0.0)]]
+    one.clock.now += 2
+    one.lmcache.message_s = 0.0003
+    assert steps(one, "r0", 2) == [(None, 0.0), (1024, 0.0)]
+    # It has said something.
+    assert steps(one, "new", 1) == [(1024, 0.6)]
+
+
+def test_an_lmcache_that_goes_away_while_a_request_waits_is_waited_for_no_more(module: Any) -> None:
+    one = far(module, answer_ms=2, message_ms=0.5, loaded_s=60)
+    assert look(one, "r1") == (None, 1.0)
+    step(one)
+    one.lmcache.is_healthy = False
+    assert look(one, "r1") == (0, 0.0)
 
 
 def test_an_lmcache_that_is_away_is_not_waited_for(module: Any) -> None:

@@ -198,6 +198,9 @@ def ensure(models: Path, *, shape: Shape | None = None, seed: int = 1, thorough:
         draft = Path(scratch) / "model"
         draft.mkdir()
         generate(draft, shape, seed)
+        if is_whole(target, shape, seed):
+            # Another process made it meanwhile, and may be serving it.
+            return False
         if target.exists():
             shutil.rmtree(target)
         draft.rename(target)

@@ -16,16 +16,17 @@ what LMCache has lost meanwhile is stored again. 0 seconds asks about every prom
 What HBM lacks of a turn is mostly what the user just wrote, which nobody has: its chunk is computed in less time than
 the answer takes. Where LMCache is known to have it, for HBM had it before, it is asked about a single chunk too.
 
-Where LMCache is asked, a step of the scheduler waits for its answers, `kvstrata.answer_ms` in all: LMCache takes a
-question and says what it has in two messages, each of a fraction of a millisecond, each of which would be looked
-for one step later. One that has not found out yet is asked once more in each step. Meanwhile the GPU computes the
-step before, for vLLM schedules ahead of it.
+Where LMCache is asked, a step of the scheduler waits for what it says, `kvstrata.answer_ms` in all: it takes a question
+and says how far it is in two messages, each of a fraction of a millisecond, and each would be looked for a step later.
+What it has not found out by then is waited for in the next step once more, for as long as a message takes, and looked
+for once a step from then on, as LMCache does: what comes from a drive would use up the time of those that follow it.
+vLLM schedules a step while the GPU computes the one before, where it can, so that this costs a GPU nothing then.
 
 What is skipped here changes which chunks are stored and when, never what a request computes with.
 
-Unless that is 0 it also tells LMCache nothing of the blocks that vLLM gives to requests. That was a message in nearly
-every step, sent by a thread which takes Python's lock from the engine's own; LMCache makes of it how long blocks live
-in HBM (lmcache_mp_l0_block_*), which nothing here reads.
+Unless `kvstrata.recheck_s` is 0 LMCache is also told nothing of the blocks that vLLM gives to requests. That was a
+message in nearly every step, sent by a thread which takes Python's lock from the engine's own; LMCache makes of it how
+long blocks live in HBM (lmcache_mp_l0_block_*), which nothing here reads.
 """
 
 import time
@@ -42,6 +43,8 @@ from kvstrata.node.asked_prefixes import AskedPrefixes
 RECHECK = "kvstrata.recheck_s"
 ASK = "kvstrata.ask_chunks"
 ANSWER = "kvstrata.answer_ms"
+# In which a request is waited for: LMCache mostly needs longer for an answer than for a message, but not a whole step.
+_STEPS = 2
 
 
 # The name is what vLLM's own tables, Dynamo's and the verifier know it by.
@@ -57,6 +60,10 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
         self._answer_s = float(vllm_config.kv_transfer_config.get_from_extra_config(ANSWER, 0.0)) / 1000
         # What is left of that in this step.
         self._patience_s = self._answer_s
+        # A step that waited in vain; nothing waits then until LMCache has said something.
+        self._silent = False
+        # In how many steps each request that LMCache was asked about has waited.
+        self._waited: dict[str, int] = {}
         self._known = AskedPrefixes(self._recheck_s)
         # Of requests that have not finished: since when all of its prefix was not asked about.
         self._asked_at: dict[str, float] = {}
@@ -83,19 +90,33 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
             # It may have been skipped before, and lost its blocks in HBM while it waited.
             tracker.num_stored_tokens = 0
         found: tuple[int | None, bool] = super().get_num_new_matched_tokens(request, num_computed_tokens)
+        waited = self._waited.get(request.request_id, 0)
+        if found[0] is None and waited < _STEPS and self._patience_s > 0 and not self._silent:
+            self._waited[request.request_id] = waited + 1
+            found = self._awaited(found, request, num_computed_tokens)
+        if found[0] is not None:
+            self._silent = False
+        return found
+
+    def _awaited(
+        self, found: tuple[int | None, bool], request: Any, num_computed_tokens: int
+    ) -> tuple[int | None, bool]:
+        """Wait for what LMCache says of a request, while this step has time for it."""
         ends = time.monotonic() + self._patience_s
-        # Two messages: that it is asked, or that it had not found out at the last look, and what it has now.
-        for _ in range(2):
-            if found[0] is not None or time.monotonic() >= ends:
+        while found[0] is None and (replies := self._replies(request.request_id)):
+            if not all(reply.wait(max(0.0, ends - time.monotonic())) for reply in replies):
+                # Only who had all of a step's time can tell that LMCache took too long.
+                self._silent = self._patience_s == self._answer_s
                 break
-            for reply in self._replies(request.request_id):
-                reply.wait(max(0.0, ends - time.monotonic()))
             found = super().get_num_new_matched_tokens(request, num_computed_tokens)
         self._patience_s = max(0.0, ends - time.monotonic())
         return found
 
     def _replies(self, request_id: str) -> list[Any]:
-        """Return the futures of what LMCache was sent about a request and has not answered: first it acknowledges."""
+        """Return the futures of what LMCache was sent about a request: first that it is asked, then how far it is.
+
+        None is there once it said that it has not found out yet, until it is asked again in the next step.
+        """
         unacknowledged = self.scheduler_adapter._unacked_lookups.get(request_id)
         if unacknowledged is not None:
             return list(unacknowledged.futures.values())
@@ -111,6 +132,7 @@ class LMCacheMPConnector(_AskingConnector):  # type: ignore[misc]  # lmcache shi
         tracker = self.request_trackers.get(request.request_id)
         moment = self._asked_at.pop(request.request_id, None)
         self._asking.discard(request.request_id)
+        self._waited.pop(request.request_id, None)
         if tracker is None or self._left_out.get(request.request_id) != tracker.num_stored_tokens:
             # LMCache knows it by what it was asked, or by what it was given.
             self._left_out.pop(request.request_id, None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kvstrata.plan.reading import BadInputError
 
-KV_BYTES = {"auto": 0.0, "float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0}
+KV_BYTES = {"auto": 0.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0}
 """Bytes of one value by vLLM's --kv-cache-dtype; `auto` is the model's own type."""
 
 

@@ -95,7 +95,7 @@ def test_a_shape_is_asked_for_in_words_that_bench_serve_takes(tmp_path: Path, sh
     options = _options(given)
     found = prepare.configurations(options)
     assert [one.name for one in found] == names
-    gate = 1.0 if shape.startswith("32b") else 0.0 if shape == "tiny" else 4.0
+    gate = {"32b-fp8": 0.5, "tiny": 0.0}.get(shape, 1.0 if shape.startswith("32b") else 4.0)
     assert {one.name: one.min_load_gbps for one in found if one.min_load_gbps} == ({"dram+ssd": gate} if gate else {})
     assert given["resume"] is False
     longest = {
@@ -318,3 +318,65 @@ def test_a_sequence_that_cannot_run_is_refused_before_anything_begins(
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "base" / "sequence.log").exists()
+
+
+FAKE_UV = """#!/bin/bash
+while [ $# -gt 0 ]; do
+    case $1 in --target) target=$2 ;; -r) cp "$2" "$(dirname "$0")/wanted" ;; esac
+    shift
+done
+mkdir -p "$target/bin" "$target/pkg/__pycache__" && touch "$target/pkg/a.py" "$target/pkg/a.pyi" "$target/bin/tool"
+"""
+
+
+def tree(tmp_path: Path, *, keep: str = "") -> subprocess.CompletedProcess[str]:
+    """Run tree.sh with a folder that is named from where it runs, and a uv that notes what it was to install."""
+    (tmp_path / "fakes").mkdir(exist_ok=True)
+    (tmp_path / "fakes" / "uv").write_text(FAKE_UV)
+    (tmp_path / "fakes" / "uv").chmod(0o755)
+    return subprocess.run(
+        ["bash", str(SCRIPTS / "tree.sh"), "trees"],
+        env={"PATH": f"{tmp_path / 'fakes'}:/usr/sbin:/usr/bin:/sbin:/bin", "KV_KEEP": keep},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def wanted(tmp_path: Path) -> set[str]:
+    return {line.split("==")[0] for line in (tmp_path / "fakes" / "wanted").read_text().splitlines()}
+
+
+LOCK = PROJECT / "locks" / "node-cuda-cp312.txt"
+LOCKED = {line.split("==")[0] for line in LOCK.read_text().splitlines() if "==" in line and not line.startswith("#")}
+
+
+def test_a_tree_is_of_what_the_lock_has_and_the_host_lacks(tmp_path: Path) -> None:
+    done = tree(tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = wanted(tmp_path)
+    assert {"torch", "torchvision", "triton", "vllm", "lmcache", "numpy", "nvidia-nccl-cu13"} <= found <= LOCKED
+    assert not found & {"ai-dynamo", "numba", "nvidia-cublas", "transformers"}
+    made = sorted(str(path.relative_to(tmp_path / "trees")) for path in (tmp_path / "trees").rglob("*.*"))
+    assert made == ["lib/libcrypto.so.3", "lib/libssl.so.3", "site/ansible/__init__.py", *made[3:-1], "site/pkg/a.py"]
+    assert made[3:-1] == ["site/ansible/module_utils/__init__.py"]
+
+
+def test_what_a_tree_leaves_out_is_in_the_lock(tmp_path: Path) -> None:
+    text = (SCRIPTS / "tree.sh").read_text()
+    named = {name for found in re.findall(r'^(?:left_out|kept_nvidia)="([^"]*)"', text, re.M) for name in found.split()}
+    assert len(named) > 40
+    assert named <= LOCKED
+
+
+def test_a_tree_keeps_what_a_run_wants_besides(tmp_path: Path) -> None:
+    assert tree(tmp_path, keep="ai-dynamo nvidia-cublas").returncode == 0
+    assert {"ai-dynamo", "nvidia-cublas"} <= wanted(tmp_path)
+
+
+def test_a_tree_is_not_made_over_another(tmp_path: Path) -> None:
+    assert tree(tmp_path).returncode == 0
+    again = tree(tmp_path)
+    assert again.returncode == 2
+    assert "trees, which is not empty; allowed: a new folder" in again.stderr

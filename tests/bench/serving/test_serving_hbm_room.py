@@ -62,6 +62,12 @@ def test_replicas_that_are_asked_for_any_conversation_hold_what_one_has_room_for
     assert "each engine has room for 5000" in hbm_room.remarks(made)[0]
 
 
+def test_of_a_node_of_a_site_the_engine_that_is_loaded_counts_alone() -> None:
+    beside = {"kind": "site", "replicas": 1}
+    assert holds(record(5000, 2, **beside))
+    assert not holds(record(5001, 2, **beside))
+
+
 def test_of_unlike_replicas_the_smallest_counts_then() -> None:
     made = record(4500, 2, router_policy="random")
     smaller = {"vllm:0": {"kv_capacity_tokens": 4000.0}, "vllm:1": {"kv_capacity_tokens": 5000.0}}

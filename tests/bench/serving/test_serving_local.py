@@ -321,6 +321,7 @@ def test_a_failed_configuration_is_exit_1(python: Path, tmp_path: Path, monkeypa
         (["--router-policy", "kv_aware"], "--router-policy is 'kv_aware'; allowed: cache_aware, round_robin, random"),
         (["--router-policy", "random"], "--router-policy random without --replicas: one engine has no router"),
         (["-i", "/nowhere", "--router-policy", "random"], "a site's router is as it is deployed"),
+        (["-i", "/nowhere", "--kv-dtype", "fp8"], "engines keep KV as they are deployed"),
         (["--accelerator", "tpu"], "--accelerator is 'tpu'; allowed: auto, cpu, cuda"),
         (["--dtype", "fp33"], "--dtype is 'fp33'"),
         (["--kvrocks", "/nowhere/kvrocks"], "--kvrocks /nowhere/kvrocks: no such file"),

@@ -65,10 +65,12 @@ def title(report: Report) -> str:
     stack = report.record.stack
     model = stack.get("model")
     name = model.get("name") if isinstance(model, Mapping) else model
+    kept = model.get("kv_dtype", "auto") if isinstance(model, Mapping) else "auto"
+    kv = "" if kept == "auto" else f" with KV in {kept}"
     replicas = stack.get("replicas", 1)
     engines = f", {replicas} engines" if isinstance(replicas, int) and replicas > 1 else ""
     moved = "" if hbm_room.keeps(stack) else f", {hbm_room.policy_of(stack)}"
-    return f"{name} on {_gpus(report)}{engines}{moved}"
+    return f"{name}{kv} on {_gpus(report)}{engines}{moved}"
 
 
 def _gpus(report: Report) -> str:

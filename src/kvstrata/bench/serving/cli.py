@@ -132,6 +132,10 @@ def serve(
                 raise BenchError(
                     f"--router-policy {router_policy} with --inventory: a site's router is as it is deployed"
                 )
+            if kv_dtype != _DEFAULT.kv_dtype:
+                raise BenchError(
+                    f"--kv-dtype {kv_dtype} with --inventory: a site's engines keep KV as they are deployed"
+                )
             tried_on = _node(node, configurations, sweep)
             on_site(options, describe(inventory), tried_on, keeping, say, seed=seed)
         else:

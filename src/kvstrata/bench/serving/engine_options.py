@@ -57,6 +57,8 @@ ASK_OPTION = "kvstrata.ask_chunks"
 ANSWER_MS = 2
 """vllm_lmcache_answer_ms of roles/vllm."""
 ANSWER_OPTION = "kvstrata.answer_ms"
+ASKING: dict[str, Json] = {RECHECK_OPTION: RECHECK_S, ASK_OPTION: ASK_CHUNKS, ANSWER_OPTION: ANSWER_MS}
+"""What the role tells the connector of when it asks LMCache."""
 
 
 def role_options(model: ServedModel, place: EnginePlace, accelerator: Accelerator, lmcache: bool) -> dict[str, Json]:
@@ -88,9 +90,7 @@ def kv_transfer(lmcache_port: int) -> dict[str, Json]:
             "lmcache.mp.port": lmcache_port,
             "lmcache.mp.mq_timeout": 10,
             "lmcache.mp.heartbeat_interval": 5,
-            RECHECK_OPTION: RECHECK_S,
-            ASK_OPTION: ASK_CHUNKS,
-            ANSWER_OPTION: ANSWER_MS,
+            **ASKING,
         },
     }
 

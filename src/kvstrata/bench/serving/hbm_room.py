@@ -28,12 +28,11 @@ def keeps(stack: Mapping[str, Any]) -> bool:
 
 
 def room(after: Counters, stack: Mapping[str, Any]) -> int:
-    """Return the tokens for which the engines of a stack have room, each once; 0 where none told it."""
-    each = [
-        round(values["kv_capacity_tokens"])
-        for source, values in after.items()
-        if source.startswith("vllm:") and values.get("kv_capacity_tokens")
-    ]
+    """Return the tokens for which the engines that get the load have room, each once; 0 where none told it."""
+    engines = [values for source, values in after.items() if source.startswith("vllm:")]
+    # On a node of a site others stand beside the one that is measured.
+    loaded = engines[: stack.get("replicas", len(engines))]
+    each = [round(values["kv_capacity_tokens"]) for values in loaded if values.get("kv_capacity_tokens")]
     return sum(each) if keeps(stack) else min(each, default=0)
 
 

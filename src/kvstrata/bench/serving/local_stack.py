@@ -96,6 +96,8 @@ class LocalStack:
             "gpus": s.replicas * s.model.tensor_parallel if s.accelerator == "cuda" else 0,
             "gpu_names": list(s.gpu_names),
             "cpu_threads": s.cpu_threads,
+            # Of configurations that leave it to the role: a run that goes on must not mix two defaults.
+            "asking": engine_options.ASKING,
         }
 
     def refuses(self, configuration: Configuration) -> str | None:

@@ -75,16 +75,6 @@ def read_config(path: Path, what: str) -> dict[str, Any]:
         raise BenchError(f"{what}: {path}/config.json cannot be read: {error}") from error
 
 
-def kv_bytes_per_token(config: Mapping[str, Any], dtype_bytes: int) -> int | None:
-    """Return 2 * layers * KV heads * head size * bytes of one value; None where config.json does not tell."""
-    try:
-        heads = int(config.get("num_key_value_heads") or config["num_attention_heads"])
-        size = int(config.get("head_dim") or int(config["hidden_size"]) // int(config["num_attention_heads"]))
-        return 2 * int(config["num_hidden_layers"]) * heads * size * dtype_bytes
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
 def revision(path: Path) -> str:
     """Return what identifies the files of a model well enough for a benchmark: a digest of their names and sizes."""
     files = sorted((file.name, file.stat().st_size) for file in path.iterdir() if file.is_file())

@@ -75,8 +75,8 @@ class SiteStack:
             "accelerator": self._accelerator,
             "model": {"name": self._cluster.model.name, "dtype": self._cluster.model.dtype},
             "stores": sum(len(node.stores) for node in self._cluster.nodes),
-            "replicas": len(self._node.engines),
             # Load goes to one engine, so that is what an hour of it costs.
+            "replicas": 1,
             "gpus": len(self._node.engines[0].gpus),
             "prices": prices(self._cluster),
             "nodes": {self._node.name: self._units.facts()},
