@@ -2,7 +2,7 @@
 
 Configured as vLLM's kv-transfer-config: {"kv_connector": "LMCacheMPConnector", "kv_connector_module_path":
 "kvstrata.node.hbm_first", "kv_connector_extra_config": {"kvstrata.recheck_s": 30, "kvstrata.ask_chunks": 2,
-"kvstrata.answer_ms": 2, ...}}. Needs LMCache 0.5.6.
+"kvstrata.answer_ms": 0, ...}}. Needs LMCache 0.5.6.
 
 LMCacheMPConnector asks LMCache about every prompt, whole. The scheduler looks for the answer once a step, so that each
 request waits for two or three; and LMCache loads from its stores what HBM has already. On two H200 that held all
@@ -16,11 +16,11 @@ what LMCache has lost meanwhile is stored again. 0 seconds asks about every prom
 What HBM lacks of a turn is mostly what the user just wrote, which nobody has: its chunk is computed in less time than
 the answer takes. Where LMCache is known to have it, for HBM had it before, it is asked about a single chunk too.
 
-Where LMCache is asked, a step of the scheduler waits for what it says, `kvstrata.answer_ms` in all: it takes a question
-and says how far it is in two messages, each of a fraction of a millisecond, and each would be looked for a step later.
-What it has not found out by then is waited for in the next step once more, for as long as a message takes, and looked
-for once a step from then on, as LMCache does: what comes from a drive would use up the time of those that follow it.
-vLLM schedules a step while the GPU computes the one before, where it can, so that this costs a GPU nothing then.
+Where LMCache is asked, a step of the scheduler can wait for what it says, `kvstrata.answer_ms` in all. It confirms a
+question and says how far it is in two messages, each of a fraction of a millisecond, and each would be looked for a
+step later. What it has not found out by then is waited for in the next step once more, for as long as a message takes,
+and looked for once a step from then on, as LMCache does: what comes from a drive would use up the time of those that
+follow it.
 
 What is skipped here changes which chunks are stored and when, never what a request computes with.
 

@@ -54,7 +54,7 @@ RECHECK_OPTION = "kvstrata.recheck_s"
 ASK_CHUNKS = 2
 """vllm_lmcache_ask_chunks of roles/vllm."""
 ASK_OPTION = "kvstrata.ask_chunks"
-ANSWER_MS = 2
+ANSWER_MS = 0
 """vllm_lmcache_answer_ms of roles/vllm."""
 ANSWER_OPTION = "kvstrata.answer_ms"
 ASKING: dict[str, Json] = {RECHECK_OPTION: RECHECK_S, ASK_OPTION: ASK_CHUNKS, ANSWER_OPTION: ANSWER_MS}
