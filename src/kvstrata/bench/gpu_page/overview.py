@@ -64,8 +64,7 @@ def _load(report: Report, row: Row) -> str:
     """
     planned = report.record.plan.get("workloads")
     entries = [entry for entry in planned if isinstance(entry, dict)] if isinstance(planned, list) else []
-    stack = report.record.stack
-    where = "" if hbm_room.keeps(stack) else f", {hbm_room.policy_of(stack)}"
+    where = hbm_room.moved_by(report.record.stack)
     where += ", all in HBM" if in_hbm(report, row) else ""
     held = [
         f" ({entry['conversations']} conversations, {entry.get('active') or 'all'} at once{where})"

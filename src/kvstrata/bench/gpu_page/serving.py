@@ -64,13 +64,12 @@ def title(report: Report) -> str:
     """Return what was served on what."""
     stack = report.record.stack
     model = stack.get("model")
-    name = model.get("name") if isinstance(model, Mapping) else model
-    kept = model.get("kv_dtype", "auto") if isinstance(model, Mapping) else "auto"
+    told = model if isinstance(model, Mapping) else {"name": model}
+    kept = told.get("kv_dtype", "auto")
     kv = "" if kept == "auto" else f" with KV in {kept}"
     replicas = stack.get("replicas", 1)
     engines = f", {replicas} engines" if isinstance(replicas, int) and replicas > 1 else ""
-    moved = "" if hbm_room.keeps(stack) else f", {hbm_room.policy_of(stack)}"
-    return f"{name}{kv} on {_gpus(report)}{engines}{moved}"
+    return f"{told.get('name')}{kv} on {_gpus(report)}{engines}{hbm_room.moved_by(stack)}"
 
 
 def _gpus(report: Report) -> str:

@@ -27,6 +27,11 @@ def keeps(stack: Mapping[str, Any]) -> bool:
     return stack.get("replicas", 1) == 1 or policy_of(stack) in POLICIES_THAT_KEEP
 
 
+def moved_by(stack: Mapping[str, Any]) -> str:
+    """Return ", POLICY" to name a router that moved conversations; nothing where they stayed where they were."""
+    return "" if keeps(stack) else f", {policy_of(stack)}"
+
+
 def room(after: Counters, stack: Mapping[str, Any]) -> int:
     """Return the tokens for which the engines that get the load have room, each once; 0 where none told it."""
     engines = [values for source, values in after.items() if source.startswith("vllm:")]
